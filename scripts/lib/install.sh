@@ -1,0 +1,42 @@
+# Sourced by the scripts beside this folder: makes sure that the tools they call are there.
+
+as_root() {
+  if [ "$(id -u)" = 0 ]; then "$@"; else sudo "$@"; fi
+}
+
+# Installs a package by the platform's package manager; arguments: apt, brew, dnf, apk and pacman name.
+install_package() {
+  if command -v apt-get >/dev/null; then
+    as_root apt-get update -qq
+    as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq "$1"
+  elif command -v brew >/dev/null; then
+    brew install "$2"
+  elif command -v dnf >/dev/null; then
+    as_root dnf install -y -q "$3"
+  elif command -v apk >/dev/null; then
+    as_root apk add -q "$4"
+  elif command -v pacman >/dev/null; then
+    as_root pacman -S --noconfirm --quiet "$5"
+  else
+    echo "no package manager found: please install $1 by hand" >&2
+    return 1
+  fi
+}
+
+need_redis() {
+  command -v redis-server >/dev/null || {
+    echo "installing redis-server" >&2
+    install_package redis-server redis redis redis redis
+  }
+}
+
+need_cargo() {
+  # rustup installs here; a login shell knows it, a script may not.
+  command -v cargo >/dev/null || PATH="$HOME/.cargo/bin:$PATH"
+  command -v cargo >/dev/null || {
+    echo "cargo is missing: install Rust with rustup (https://rustup.rs), then run this again" >&2
+    return 1
+  }
+  # The linker that rustc calls.
+  command -v cc >/dev/null || install_package gcc gcc gcc build-base gcc
+}

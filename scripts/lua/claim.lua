@@ -1,0 +1,98 @@
+-- claim: leases what is due, and what is leased but whose lease ran out, under one new token.
+-- An id that is due while an earlier delivery of it is still leased waits until that lease ends.
+-- KEYS   the eight of lib.lua
+-- ARGV   1 now
+--        2 limit, 1 to 1000 ids
+--        3 lease in ms
+-- Reply  1 now in µs
+--        2 token, 0 if nothing was claimed
+--        3 score of the earliest deadline still pending, or nil
+--        4 how many entries have an impossible score and wait for `reject`
+--        5 id, score, …
+--        6 payloads by position, nil where there is none; empty if there is none at all
+--        7 records (JSON, see lib.lua) by position, likewise
+guard()
+local now, now_us = clock(ARGV[1])
+local limit = tonumber(ARGV[2])
+local token = digits(math.max(tonumber(call('HGET', meta, 'token') or 0) + 1, now_us))
+
+local entries, payloads, records, by_id, touched = {}, {}, {}, {}, {}
+local count = 0
+local any_payload, any_record = false, false
+
+local function take(id, score, text, record)
+  count = count + 1
+  entries[2 * count - 1], entries[2 * count] = id, score
+  payloads[count], records[count] = text, record
+  if text then
+    by_id[id], any_payload = text, true
+  end
+  any_record = any_record or record
+end
+
+for _, found in ipairs(lost(now, limit, touched)) do
+  local id, _, score, text, record = unpack(found)
+  record.crashes, record.retry = record.crashes + 1, score
+  local json = cjson.encode(record)
+  call('HSET', attempts, id, json)
+  call('ZADD', leased, token, id)
+  take(id, score, text, json)
+end
+
+-- Leases those due ids that are free, and answers them. NX finds leased ones at no cost: the number of
+-- additions falls short.
+local function lease(ids, scores)
+  local arguments = {}
+  for i, id in ipairs(ids) do
+    arguments[2 * i - 1], arguments[2 * i] = token, id
+  end
+  if call('ZADD', leased, 'NX', unpack(arguments)) == #ids then
+    return ids, scores
+  end
+  local free, free_scores = {}, {}
+  for i, id in ipairs(ids) do
+    if holds(id, token) then
+      free[#free + 1], free_scores[#free_scores + 1] = id, scores[i]
+    end
+  end
+  return free, free_scores
+end
+
+-- Four rounds step over up to 4 x limit leased ones at the head before the next poll has to.
+local taken, skip, rounds = {}, 0, 0
+while count < limit and rounds < 4 do
+  local range = call('ZRANGEBYSCORE', scheduled, MIN_DUE, digits(now), 'WITHSCORES', 'LIMIT', skip, limit - count)
+  if #range == 0 then
+    break
+  end
+  skip, rounds = skip + #range / 2, rounds + 1
+  local ids, scores = lease(ids_and_scores(range))
+  local texts, pasts = payloads_of(ids), pasts_of(ids, scores)
+  for i, id in ipairs(ids) do
+    take(id, scores[i], texts and texts[i] or false, pasts and pasts[i] or false)
+    taken[#taken + 1] = id
+  end
+end
+
+if count > 0 then
+  call('HSET', batches, token, cmsgpack.pack({ entries, by_id }))
+  call('ZADD', leases, digits(now + tonumber(ARGV[3])), token)
+  call('HSET', meta, 'token', token)
+end
+if #taken > 0 then -- the sources, now that all destinations are written
+  if any_payload then
+    call('HDEL', payload, unpack(taken))
+  end
+  call('ZREM', scheduled, unpack(taken))
+end
+end_leases(touched)
+
+return {
+  now_us,
+  count > 0 and tonumber(token) or 0,
+  next_due(),
+  impossible(),
+  entries,
+  any_payload and payloads or {},
+  any_record and records or {},
+}

@@ -1,0 +1,31 @@
+-- reschedule: moves the deadline of an id that is scheduled; payload kept, attempts start anew.
+-- KEYS   the eight of lib.lua
+-- ARGV   1 now
+--        2 id
+--        3 due (ms, or +ms from now)
+--        4 expected: '' anything, else the score that the id must have
+-- Reply  three integers: code, the deadline that holds now, the one before (0 where there is none)
+--        0 not found  1 moved  2 in flight  3 dead  4 conflict with `expected`
+--        -ERR if the deadline is outside the contract: nothing was written
+local now = clock(ARGV[1])
+local id, due, expected = ARGV[2], ARGV[3], ARGV[4]
+due = due:sub(1, 1) == '+' and now + tonumber(due) or tonumber(due)
+if not due or due < MIN_DUE or due > MAX_DUE then
+  return redis.error_reply('ERR overdue: a deadline is in ms since the epoch, from 1e11 to the year 9999')
+end
+
+local old = call('ZSCORE', scheduled, id)
+local in_flight, buried = call('ZSCORE', leased, id), call('ZSCORE', dead, id)
+if not old then
+  return { in_flight and 2 or buried and 3 or 0, 0, 0 }
+end
+old = tonumber(old)
+if expected ~= '' and old ~= tonumber(expected) then
+  return { 4, math.ceil(old), math.ceil(old) }
+end
+local have_pasts = call('HLEN', attempts) > 0
+call('ZADD', scheduled, digits(due), id)
+if have_pasts then
+  call('HDEL', attempts, id)
+end
+return { 1, due, math.ceil(old) }

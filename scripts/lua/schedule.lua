@@ -1,0 +1,104 @@
+-- schedule: registers deadlines, or moves them. Refused with -OOM when Redis is full; nothing is written then.
+-- KEYS   the eight of lib.lua
+-- ARGV   1 now
+--        2 mode: replace; keep (only an id that is neither scheduled, leased nor dead);
+--          earliest or latest (replaces only by an earlier or a later deadline)
+--        3 expected: '' anything; '0' the id must not be scheduled; else its score must be this
+--        4… at most 1000 times id, due (ms, or +ms from now), payload ('' none: an existing one stays)
+-- Reply  for each item three integers: code, the deadline that holds now (0 unknown), the one before (0 none)
+--        1 created  2 replaced  3 kept  4 conflict with `expected`  5 kept, leased  6 kept, dead
+--        -ERR if an id or a deadline is outside the contract: nothing was written
+local now = clock(ARGV[1])
+local mode, expected = ARGV[2], ARGV[3]
+
+local ids, dues = {}, {}
+for i = 4, #ARGV, 3 do
+  local id, due = ARGV[i], ARGV[i + 1]
+  due = due:sub(1, 1) == '+' and now + tonumber(due) or tonumber(due)
+  if #id == 0 or #id > 256 then
+    return redis.error_reply('ERR overdue: an id has 1 to 256 bytes')
+  end
+  if not due or due < MIN_DUE or due > MAX_DUE then
+    return redis.error_reply('ERR overdue: a deadline is in ms since the epoch, from 1e11 to the year 9999')
+  end
+  ids[#ids + 1], dues[#dues + 1] = id, due
+end
+
+-- Reads also check the types, so that no write below can fail halfway.
+local scores = call('ZMSCORE', scheduled, unpack(ids))
+local have_payloads = call('HLEN', payload) > 0
+local have_pasts = call('HLEN', attempts) > 0
+local some_leased, some_dead = call('ZCARD', leased) > 0, call('ZCARD', dead) > 0
+
+local held = {} -- id -> score, so that a second item of the same id sees the first
+for i, score in ipairs(scores) do
+  held[ids[i]] = tonumber(score or nil)
+end
+
+local function busy(id)
+  if some_leased and call('ZSCORE', leased, id) then
+    return 5
+  end
+  return some_dead and call('ZSCORE', dead, id) and 6
+end
+
+local function decide(id, due)
+  local old = held[id]
+  if expected ~= '' and (old or 0) ~= tonumber(expected) then
+    return 4
+  elseif not old then
+    return mode == 'keep' and busy(id) or 1
+  elseif mode == 'replace' or (mode == 'earliest' and due < old) or (mode == 'latest' and due > old) then
+    return 2
+  end
+  return 3
+end
+
+local reply, entries, texts, bare, changed = {}, {}, {}, {}, {}
+for i, id in ipairs(ids) do
+  local due, old = dues[i], held[id] or 0
+  local code = decide(id, due)
+  if code == 1 or code == 2 then
+    entries[#entries + 1], entries[#entries + 2] = digits(due), id
+    changed[#changed + 1] = id
+    held[id] = due
+    local text = ARGV[3 * i + 3]
+    if text ~= '' then
+      texts[#texts + 1], texts[#texts + 2] = id, text
+    elseif code == 1 then
+      bare[#bare + 1] = id
+    end
+  end
+  reply[#reply + 1] = code
+  reply[#reply + 1] = math.ceil(held[id] or 0)
+  reply[#reply + 1] = math.ceil(old)
+end
+
+if #texts > 0 then
+  call('HSET', payload, unpack(texts))
+end
+if #entries > 0 then
+  call('ZADD', scheduled, unpack(entries))
+  if have_pasts then -- a new deadline starts with a clean record
+    call('HDEL', attempts, unpack(changed))
+  end
+  if some_dead then
+    call('ZREM', dead, unpack(changed))
+  end
+  if have_payloads and #bare > 0 then -- what a plain ZREM left behind is not this registration's
+    local orphans = {}
+    local given = {}
+    for i = 1, #texts, 2 do
+      given[texts[i]] = true
+    end
+    for _, id in ipairs(bare) do
+      if not given[id] then
+        orphans[#orphans + 1] = id
+      end
+    end
+    if #orphans > 0 then
+      call('HDEL', payload, unpack(orphans))
+    end
+  end
+end
+return reply

@@ -1,0 +1,213 @@
+//! The composition root: what `serve` starts, and in what order it stops. Only this module sees the whole
+//! configuration.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use anyhow::Context as _;
+use tokio::{
+    signal::unix::{Signal, SignalKind, signal},
+    sync::watch,
+    task::JoinSet,
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    config::{Config, HandlerConfig, RedisConfig, Sources},
+    error::Result,
+    handler::Log,
+    queue::Queue,
+    redis::{
+        Redis, Timeouts,
+        embedded::{self, Embedded, EmbeddedSettings, Stopped},
+    },
+    scheduler::{Scheduler, Settings},
+    types::QueueName,
+};
+
+/// The Redis that the configuration names, or the private one that a running `serve` keeps under `data_dir`.
+///
+/// # Errors
+/// If the url cannot be used.
+pub fn find_redis(config: &RedisConfig) -> Result<Option<Redis>> {
+    let url = config.url.as_ref().map(|url| url.as_str().to_owned());
+    let url = url.or_else(|| embedded::find(&config.data_dir));
+    url.map(|url| Redis::open(&url, timeouts(config))).transpose()
+}
+
+/// Delivers all configured queues until SIGTERM or SIGINT; then drains and stops what it started.
+///
+/// # Errors
+/// If the private Redis cannot be started or the url not be used. A Redis that is away is no error: serve
+/// waits for it and says so.
+pub async fn serve(config: Config, sources: Sources) -> anyhow::Result<()> {
+    let mut signals = Signals::new()?;
+    let (redis, embedded) = redis_to_serve(&config.redis).await?;
+    let stop = CancellationToken::new();
+    let mut running = Running::start(&config, &redis, &stop);
+    log_start(&config, embedded.as_ref());
+
+    let mut current = config;
+    loop {
+        match signals.next().await {
+            Asked::Reload => reload(&mut current, &sources, &running),
+            Asked::Stop(name) => {
+                tracing::info!(signal = name, "stopping; a second signal stops at once");
+                break;
+            }
+        }
+    }
+    stop.cancel();
+    tokio::select! {
+        () = running.ended() => {}
+        name = signals.next_stop() => {
+            tracing::warn!(signal = name, "stopped at once; leases bring back what was in flight");
+            std::process::exit(1);
+        }
+    }
+    if let Some(embedded) = embedded {
+        match embedded.stop().await? {
+            Stopped::Shutdown => tracing::info!("private redis-server stopped"),
+            Stopped::LeftToOthers => tracing::info!("private redis-server left to the other serve"),
+        }
+    }
+    tracing::info!("stopped");
+    Ok(())
+}
+
+async fn redis_to_serve(config: &RedisConfig) -> anyhow::Result<(Redis, Option<Embedded>)> {
+    if let Some(url) = &config.url {
+        return Ok((Redis::open(url.as_str(), timeouts(config))?, None));
+    }
+    let settings = EmbeddedSettings { data_dir: config.data_dir.clone(), port: config.port };
+    let embedded = Embedded::start(settings).await?;
+    Ok((Redis::open(embedded.url(), timeouts(config))?, Some(embedded)))
+}
+
+fn timeouts(config: &RedisConfig) -> Timeouts {
+    Timeouts { connect: config.connect_timeout, response: config.response_timeout }
+}
+
+fn log_start(config: &Config, embedded: Option<&Embedded>) {
+    let queues = config.queues.keys().map(ToString::to_string).collect::<Vec<_>>().join(",");
+    let redis = match (&config.redis.url, embedded) {
+        (Some(url), _) => url.to_string(),
+        (None, Some(embedded)) => embedded.url().to_owned(),
+        (None, None) => String::new(),
+    };
+    let joined = embedded.is_some_and(Embedded::joined);
+    let file = config.file.as_ref().map_or_else(|| "none".to_owned(), |file| file.display().to_string());
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), %queues, %redis, joined, config = file, "serving");
+    if !config.queues_configured {
+        tracing::warn!("no [queue.…] is configured: serving `orders` with the `log` handler");
+    }
+}
+
+/// The schedulers, and the ends through which their settings change.
+struct Running {
+    settings: BTreeMap<QueueName, watch::Sender<Settings>>,
+    tasks: JoinSet<()>,
+}
+
+impl Running {
+    fn start(config: &Config, redis: &Redis, stop: &CancellationToken) -> Self {
+        let mut running = Self { settings: BTreeMap::new(), tasks: JoinSet::new() };
+        for (name, queue_config) in &config.queues {
+            let queue = Queue::new(redis.clone(), &config.redis.prefix, name.clone());
+            let (sender, settings) = watch::channel(Settings::from(queue_config));
+            let scheduler = match queue_config.handler {
+                HandlerConfig::Log => Scheduler::watching(queue, settings, Arc::new(Log)),
+                HandlerConfig::Stream => Scheduler::watching_to_stream(queue, settings),
+            };
+            running.settings.insert(name.clone(), sender);
+            running.tasks.spawn(scheduler.drain_timeout(config.serve.drain_timeout).run(stop.clone()));
+        }
+        running
+    }
+
+    async fn ended(&mut self) {
+        while let Some(ended) = self.tasks.join_next().await {
+            if let Err(cause) = ended {
+                tracing::error!(%cause, "a scheduler panicked");
+            }
+        }
+    }
+}
+
+/// Takes over what can change while running; a file that is wrong changes nothing.
+fn reload(current: &mut Config, sources: &Sources, running: &Running) {
+    let new = match Config::load(sources) {
+        Ok(new) => new,
+        Err(cause) => {
+            tracing::error!(%cause, "configuration not reloaded; the one in force stays");
+            return;
+        }
+    };
+    for (name, sender) in &running.settings {
+        let Some(queue) = new.queues.get(name) else { continue };
+        let settings = Settings::from(queue);
+        let changed = sender.send_if_modified(|held| {
+            let changed = *held != settings;
+            *held = settings;
+            changed
+        });
+        if changed {
+            tracing::info!(queue = %name, "settings changed");
+        }
+    }
+    if needs_restart(current, &new) {
+        tracing::warn!("the configuration changed in parts that need a restart to take effect");
+    }
+    tracing::info!("configuration reloaded");
+    *current = new;
+}
+
+/// True if the two differ in more than what [`Settings`] holds.
+fn needs_restart(old: &Config, new: &Config) -> bool {
+    let handlers = |config: &Config| -> BTreeMap<QueueName, HandlerConfig> {
+        config.queues.iter().map(|(name, queue)| (name.clone(), queue.handler.clone())).collect()
+    };
+    old.redis != new.redis
+        || old.http != new.http
+        || old.log != new.log
+        || old.serve != new.serve
+        || handlers(old) != handlers(new)
+}
+
+/// What a signal asks for.
+enum Asked {
+    Stop(&'static str),
+    Reload,
+}
+
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hangup: Signal,
+}
+
+impl Signals {
+    fn new() -> anyhow::Result<Self> {
+        let listen = |kind| signal(kind).context("cannot listen for signals");
+        Ok(Self {
+            terminate: listen(SignalKind::terminate())?,
+            interrupt: listen(SignalKind::interrupt())?,
+            hangup: listen(SignalKind::hangup())?,
+        })
+    }
+
+    async fn next(&mut self) -> Asked {
+        tokio::select! {
+            _ = self.terminate.recv() => Asked::Stop("SIGTERM"),
+            _ = self.interrupt.recv() => Asked::Stop("SIGINT"),
+            _ = self.hangup.recv() => Asked::Reload,
+        }
+    }
+
+    async fn next_stop(&mut self) -> &'static str {
+        loop {
+            if let Asked::Stop(name) = self.next().await {
+                return name;
+            }
+        }
+    }
+}

@@ -1,0 +1,79 @@
+//! What the commands share: the configuration, the way to Redis, and the exit codes.
+
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+
+use super::{Global, output::Output};
+use crate::{
+    app,
+    config::{Config, ConfigError, Sources},
+    error::{Error, Invalid},
+    queue::Queue,
+    redis::Redis,
+    types::QueueName,
+};
+
+/// Built once from the global flags.
+pub(super) struct Context {
+    pub(super) config: Config,
+    /// What the configuration was loaded from, to load it again.
+    pub(super) sources: Sources,
+    pub(super) output: Output,
+}
+
+/// An id or queue that does not exist: exit code 3.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(super) struct NotFound(pub(super) String);
+
+impl Context {
+    pub(super) fn load(global: Global) -> Result<Self, ConfigError> {
+        let sources = Sources::from_env(global.config, global.redis_url);
+        let config = Config::load(&sources)?;
+        Ok(Self { config, sources, output: Output::new(global.output) })
+    }
+
+    /// The Redis of the configuration, or the private one of a running `serve`. Answers within seconds.
+    pub(super) async fn redis(&self) -> anyhow::Result<Redis> {
+        let redis = app::find_redis(&self.config.redis)?.with_context(|| {
+            format!(
+                "no Redis: `redis.url` is not set, and no `overdue serve` runs on {}; start one, or pass --redis-url",
+                self.config.redis.data_dir.display()
+            )
+        })?;
+        redis.ping().await?;
+        Ok(redis)
+    }
+
+    pub(super) async fn queue(&self, name: &QueueName) -> anyhow::Result<Queue> {
+        Ok(Queue::new(self.redis().await?, &self.config.redis.prefix, name.clone()))
+    }
+
+    /// A queue that must exist: be configured, or have keys in Redis.
+    pub(super) async fn existing_queue(&self, name: &QueueName) -> anyhow::Result<Queue> {
+        let queue = self.queue(name).await?;
+        let configured = self.config.queues_configured && self.config.queues.contains_key(name);
+        if !configured && !queue.exists().await? {
+            let prefix = &self.config.redis.prefix;
+            return Err(NotFound(format!(
+                "no queue `{name}`: it is not in the configuration, and Redis has no key {prefix}:{{{name}}}:*"
+            ))
+            .into());
+        }
+        Ok(queue)
+    }
+}
+
+/// 1 failed, 2 wrong usage or configuration, 3 no such id or queue. (0 is done; clap exits with 2 by itself.)
+#[must_use]
+pub fn exit_code(error: &anyhow::Error) -> ExitCode {
+    let usage = error.is::<ConfigError>()
+        || error.is::<Invalid>()
+        || matches!(error.downcast_ref::<Error>(), Some(Error::Invalid(_)));
+    ExitCode::from(match error {
+        _ if error.is::<NotFound>() => 3,
+        _ if usage => 2,
+        _ => 1,
+    })
+}

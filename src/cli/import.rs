@@ -1,0 +1,326 @@
+//! `overdue import`
+
+use std::{
+    fs::File,
+    io::{BufRead, BufReader, Read as _},
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use anyhow::{Context as _, bail};
+use clap::Args;
+use indicatif::{ProgressBar, ProgressStyle};
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+use super::{context::Context, output::block};
+use crate::{
+    duration,
+    error::Invalid,
+    queue::{Due, Expected, MAX_IDS_PER_CALL, Mode, Queue, Registration, Scheduled},
+    types::{DueAt, Id, MAX_PAYLOAD_BYTES, Payload, QueueName},
+};
+
+/// Longest line: an id, a payload in which JSON escapes every byte, and the rest.
+const MAX_LINE_BYTES: u64 = 8 * MAX_PAYLOAD_BYTES as u64;
+
+/// `overdue import`
+///
+/// NDJSON: one object a line, {"id": …, "due_at": RFC 3339 or ms, "payload": …}, or "delay": "30m" instead of
+/// "due_at". CSV: a header line with the same names. Running it twice changes nothing that is still pending,
+/// because by default an id that is scheduled, in flight or dead is kept as it is.
+#[derive(Debug, Args)]
+#[command(verbatim_doc_comment)]
+pub(super) struct Import {
+    /// The queue
+    queue: QueueName,
+    /// The file; - reads standard input
+    file: PathBuf,
+    /// The format [default: by the file's extension, else by its first character]
+    #[arg(long, value_enum)]
+    format: Option<FileFormat>,
+    /// What to do about a line that cannot be read: it is named on stderr either way
+    #[arg(long, value_enum, default_value_t = OnError::Stop)]
+    on_error: OnError,
+    /// What to do with an id that is there already
+    #[arg(long, value_enum, default_value_t = Mode::Keep)]
+    mode: Mode,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum FileFormat {
+    /// One JSON object a line
+    Ndjson,
+    /// A header line, then one line for each id
+    Csv,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum OnError {
+    /// Stop there; the lines before it are registered
+    Stop,
+    /// Leave it out and go on
+    Skip,
+}
+
+/// What became of the lines.
+#[derive(Default, Serialize)]
+struct Report {
+    lines: u64,
+    created: u64,
+    replaced: u64,
+    kept: u64,
+    failed: u64,
+}
+
+/// A line as it may stand in either format.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Line<'a> {
+    id: String,
+    due_at: Option<Time>,
+    delay: Option<String>,
+    #[serde(borrow)]
+    payload: Option<&'a RawValue>,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Time {
+    Ms(i64),
+    Text(String),
+}
+
+impl Import {
+    pub(super) async fn run(&self, context: &Context) -> anyhow::Result<()> {
+        let (input, bytes) = self.open()?;
+        let queue = context.queue(&self.queue).await?;
+        let bar = progress_bar(bytes);
+        let mut input = BufReader::with_capacity(1 << 20, bar.wrap_read(input));
+        let lines = match self.format(&mut input)? {
+            FileFormat::Ndjson => ndjson(input),
+            FileFormat::Csv => csv(input)?,
+        };
+        let report = self.register(&queue, lines, &bar).await;
+        bar.finish_and_clear();
+        let (report, stopped) = report?;
+        context.output.one(&report, &for_people(&report))?;
+        if let Some(stopped) = stopped {
+            return Err(
+                stopped.context("stopped; the lines before are registered, and running again is safe")
+            );
+        }
+        if report.failed > 0 {
+            bail!("{} of {} lines could not be read", report.failed, report.lines);
+        }
+        Ok(())
+    }
+
+    fn open(&self) -> anyhow::Result<(Box<dyn std::io::Read + Send>, u64)> {
+        if self.file == Path::new("-") {
+            return Ok((Box::new(std::io::stdin()), 0));
+        }
+        let cannot = || format!("cannot read {}", self.file.display());
+        let file = File::open(&self.file).with_context(cannot)?;
+        let bytes = file.metadata().with_context(cannot)?.len();
+        Ok((Box::new(file), bytes))
+    }
+
+    fn format(&self, input: &mut impl BufRead) -> anyhow::Result<FileFormat> {
+        if let Some(format) = self.format {
+            return Ok(format);
+        }
+        match self.file.extension().and_then(|extension| extension.to_str()) {
+            Some("csv") => Ok(FileFormat::Csv),
+            Some("ndjson" | "jsonl" | "json") => Ok(FileFormat::Ndjson),
+            _ => {
+                let first = input.fill_buf().context("cannot read the input")?.trim_ascii_start().first();
+                Ok(if first == Some(&b'{') { FileFormat::Ndjson } else { FileFormat::Csv })
+            }
+        }
+    }
+
+    /// Registers in steps of 1000; the error is the line that stopped it.
+    async fn register(
+        &self,
+        queue: &Queue,
+        lines: Lines<'_>,
+        bar: &ProgressBar,
+    ) -> anyhow::Result<(Report, Option<anyhow::Error>)> {
+        let mut report = Report::default();
+        let mut step = Vec::with_capacity(MAX_IDS_PER_CALL);
+        let mut stopped = None;
+        for (number, line) in lines {
+            report.lines += 1;
+            match line {
+                Ok(registration) => step.push(registration),
+                Err(cause) => {
+                    report.failed += 1;
+                    let cause = cause.context(format!("line {number}"));
+                    if self.on_error == OnError::Stop {
+                        stopped = Some(cause);
+                        break;
+                    }
+                    bar.suspend(|| eprintln!("overdue: {cause:#}"));
+                }
+            }
+            if step.len() == MAX_IDS_PER_CALL {
+                self.send(queue, &mut step, &mut report).await?;
+            }
+        }
+        self.send(queue, &mut step, &mut report).await?;
+        Ok((report, stopped))
+    }
+
+    async fn send(
+        &self,
+        queue: &Queue,
+        step: &mut Vec<Registration>,
+        report: &mut Report,
+    ) -> anyhow::Result<()> {
+        let answers = queue.schedule(step, self.mode, Expected::Anything).await.with_context(|| {
+            let done = report.created + report.replaced + report.kept;
+            format!("stopped after {done} lines; running again is safe")
+        })?;
+        step.clear();
+        for answer in answers {
+            match answer {
+                Scheduled::Created { .. } => report.created += 1,
+                Scheduled::Replaced { .. } => report.replaced += 1,
+                Scheduled::Kept { .. } | Scheduled::Conflict { .. } => report.kept += 1,
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Line numbers and what stands there.
+type Lines<'a> = Box<dyn Iterator<Item = (u64, anyhow::Result<Registration>)> + Send + 'a>;
+
+fn ndjson<'a>(mut input: impl BufRead + Send + 'a) -> Lines<'a> {
+    let mut number = 0;
+    let mut line = Vec::new();
+    Box::new(std::iter::from_fn(move || {
+        loop {
+            number += 1;
+            line.clear();
+            match input.by_ref().take(MAX_LINE_BYTES).read_until(b'\n', &mut line) {
+                Ok(0) => return None,
+                Ok(_) if line.trim_ascii().is_empty() => {}
+                Ok(_) if line.last() != Some(&b'\n') && line.len() as u64 == MAX_LINE_BYTES => {
+                    let skipped = input.skip_until(b'\n').context("cannot read on").map(drop);
+                    let too_long = anyhow::anyhow!("is longer than {MAX_LINE_BYTES} bytes");
+                    return Some((number, Err(skipped.err().unwrap_or(too_long))));
+                }
+                Ok(_) => return Some((number, parse_json(line.trim_ascii()))),
+                Err(cause) => {
+                    return Some((number, Err(anyhow::Error::new(cause).context("cannot read on"))));
+                }
+            }
+        }
+    }))
+}
+
+fn parse_json(line: &[u8]) -> anyhow::Result<Registration> {
+    let line: Line<'_> = serde_json::from_slice(line)?;
+    let due = match (line.due_at, line.delay) {
+        (Some(Time::Ms(ms)), None) => Due::At(DueAt::from_ms(ms)?),
+        (Some(Time::Text(text)), None) => Due::At(text.parse()?),
+        (None, Some(delay)) => Due::In(duration::parse(&delay)?),
+        _ => bail!("needs either `due_at` or `delay`"),
+    };
+    let payload = line.payload.map(RawValue::get).filter(|json| *json != "null");
+    let payload = payload.map(|json| match serde_json::from_str::<String>(json) {
+        // A JSON string that holds no JSON itself is text, as `export` wrote it.
+        Ok(text) if serde_json::from_str::<&RawValue>(&text).is_err() => Payload::new(text),
+        _ => Payload::new(json),
+    });
+    Ok(Registration { id: Id::new(line.id)?, due, payload: payload.transpose()? })
+}
+
+fn csv<'a>(input: impl BufRead + Send + 'a) -> anyhow::Result<Lines<'a>> {
+    let mut reader = csv::ReaderBuilder::new().trim(csv::Trim::Headers).from_reader(input);
+    let columns = Columns::find(reader.headers().context("cannot read the CSV header")?)?;
+    let lines = reader.into_records().map(move |record| match record {
+        Ok(record) => {
+            let number = record.position().map_or(0, csv::Position::line);
+            (number, columns.parse(&record))
+        }
+        Err(cause) => {
+            let number = cause.position().map_or(0, csv::Position::line);
+            (number, Err(cause.into()))
+        }
+    });
+    // A broken reader would repeat its error without end.
+    let mut broken = false;
+    Ok(Box::new(lines.take_while(move |(_, line)| {
+        let was_broken = broken;
+        broken = line
+            .as_ref()
+            .is_err_and(|cause| cause.downcast_ref::<csv::Error>().is_some_and(csv::Error::is_io_error));
+        !was_broken
+    })))
+}
+
+/// Where the CSV header has which column.
+#[derive(Clone, Copy)]
+struct Columns {
+    id: usize,
+    due_at: Option<usize>,
+    delay: Option<usize>,
+    payload: Option<usize>,
+}
+
+impl Columns {
+    fn find(header: &csv::StringRecord) -> anyhow::Result<Self> {
+        let known = ["id", "due_at", "delay", "payload"];
+        if let Some(unknown) = header.iter().find(|name| !known.contains(name)) {
+            bail!("CSV column `{unknown}` is unknown; the columns are {}", known.join(", "));
+        }
+        let column = |name: &str| header.iter().position(|column| column == name);
+        let (due_at, delay) = (column("due_at"), column("delay"));
+        match column("id") {
+            Some(id) if due_at.or(delay).is_some() => {
+                Ok(Self { id, due_at, delay, payload: column("payload") })
+            }
+            _ => bail!("the CSV header needs a column `id` and one of `due_at` and `delay`"),
+        }
+    }
+
+    fn parse(self, record: &csv::StringRecord) -> anyhow::Result<Registration> {
+        let cell = |column: Option<usize>| {
+            column.and_then(|column| record.get(column)).filter(|cell| !cell.is_empty())
+        };
+        let due = match (cell(self.due_at), cell(self.delay)) {
+            (Some(at), None) => Due::At(at.parse()?),
+            (None, Some(delay)) => Due::In(duration::parse(delay)?),
+            _ => bail!("needs either `due_at` or `delay`"),
+        };
+        let payload: Option<Result<Payload, Invalid>> = cell(self.payload).map(Payload::new);
+        Ok(Registration {
+            id: Id::new(cell(Some(self.id)).unwrap_or(""))?,
+            due,
+            payload: payload.transpose()?,
+        })
+    }
+}
+
+/// By bytes where the size is known, else just a count. Nothing is drawn when stderr is no terminal.
+fn progress_bar(bytes: u64) -> ProgressBar {
+    let bar = if bytes > 0 { ProgressBar::new(bytes) } else { ProgressBar::new_spinner() };
+    let template =
+        if bytes > 0 { "{bar:40} {bytes}/{total_bytes} {eta}" } else { "{spinner} {bytes} {bytes_per_sec}" };
+    bar.set_style(ProgressStyle::with_template(template).expect("the template is fixed"));
+    bar.enable_steady_tick(Duration::from_millis(200));
+    bar
+}
+
+fn for_people(report: &Report) -> String {
+    block(&[
+        ("lines", report.lines.to_string()),
+        ("created", report.created.to_string()),
+        ("replaced", report.replaced.to_string()),
+        ("kept", report.kept.to_string()),
+        ("failed", report.failed.to_string()),
+    ])
+}

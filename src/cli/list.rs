@@ -1,0 +1,86 @@
+//! `overdue list`
+
+use clap::Args;
+
+use super::{
+    context::Context,
+    output::{Format, Row, or_dash},
+};
+use crate::{
+    queue::{Cursor, Queue, Shown, State},
+    types::QueueName,
+};
+
+/// `overdue list`
+#[derive(Debug, Args)]
+pub(super) struct List {
+    /// The queue
+    queue: QueueName,
+    #[command(flatten)]
+    paging: Paging,
+    /// Which ids
+    #[arg(long, value_enum, default_value_t = State::Scheduled)]
+    state: State,
+}
+
+/// How much of a long list to print.
+#[derive(Debug, Args)]
+pub(super) struct Paging {
+    /// How many ids to print at most
+    #[arg(long, value_name = "N", default_value_t = 100)]
+    limit: usize,
+    /// Continue where an earlier page ended
+    #[arg(long)]
+    cursor: Option<Cursor>,
+}
+
+impl Row for Shown {
+    const COLUMNS: &'static [&'static str] = &["id", "state", "due_at", "attempt", "note"];
+
+    fn cells(&self) -> Vec<String> {
+        let note = if let (Some(reason), Some(error)) = (&self.reason, &self.error) {
+            format!("{reason}: {error}")
+        } else if let Some(lease) = self.lease {
+            format!("leased until {}", or_dash(lease.expires_at))
+        } else if let Some(at) = self.next_attempt_at {
+            format!("next attempt {at}: {}", or_dash(self.error.as_ref()))
+        } else {
+            String::new()
+        };
+        vec![self.id.clone(), self.state.to_string(), or_dash(self.due_at), self.attempt.to_string(), note]
+    }
+}
+
+impl List {
+    pub(super) async fn run(&self, context: &Context) -> anyhow::Result<()> {
+        print(context, &context.existing_queue(&self.queue).await?, self.state, &self.paging).await
+    }
+}
+
+/// Prints ids of one state; says on stderr how to go on if there are more.
+pub(super) async fn print(
+    context: &Context,
+    queue: &Queue,
+    state: State,
+    paging: &Paging,
+) -> anyhow::Result<()> {
+    let mut cursor = paging.cursor.clone();
+    let mut rows = Vec::new();
+    while rows.len() < paging.limit {
+        let page = queue.list(state, paging.limit - rows.len(), cursor.as_ref()).await?;
+        rows.extend(page.rows);
+        cursor = page.next;
+        if cursor.is_none() {
+            break;
+        }
+    }
+    if rows.is_empty() && context.output.format == Format::Table {
+        eprintln!("no {state} ids in queue `{}`", queue.name());
+        return Ok(());
+    }
+    context.output.rows(&rows)?;
+    if let Some(cursor) = cursor {
+        eprintln!("more follow: --cursor {cursor}");
+    }
+    Ok(())
+}

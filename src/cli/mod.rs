@@ -1,0 +1,112 @@
+//! The command line: one file for each command or group. Results go to stdout, all else to stderr.
+
+mod completions;
+mod config;
+mod context;
+mod dead;
+mod deadlines;
+mod export;
+mod import;
+mod list;
+mod output;
+mod replay;
+mod serve;
+mod stats;
+
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand};
+use context::Context;
+pub use context::exit_code;
+use output::Format;
+
+/// Fires deadlines on Redis: at least once, never early.
+///
+/// Any service registers "order 42 lapses at 14:30", with this command or a plain ZADD; `overdue serve`
+/// makes sure that the expiry handler runs for it at 14:30, unless it was cancelled first.
+#[derive(Debug, Parser)]
+#[command(version, max_term_width = 100, propagate_version = true)]
+pub struct Cli {
+    #[command(flatten)]
+    global: Global,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// What every command understands.
+#[derive(Debug, clap::Args)]
+struct Global {
+    /// The configuration file [default: ./overdue.toml, else /etc/overdue/overdue.toml, else built-in values]
+    #[arg(long, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
+
+    /// The Redis to use, whatever the configuration says: redis://, rediss:// or unix://
+    #[arg(long, global = true, value_name = "URL")]
+    redis_url: Option<String>,
+
+    /// How to print results
+    #[arg(short, long, global = true, value_enum, default_value_t = Format::Table)]
+    output: Format,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the scheduler: deliver the deadlines of all configured queues until SIGTERM or Ctrl-C
+    ///
+    /// Without `redis.url` it starts a private redis-server under `redis.data_dir` and stops it at the end.
+    /// SIGHUP reloads poll_interval, batch_size, concurrency, lease, max_attempts and backoff.
+    Serve,
+    /// Register a deadline, or move it
+    Schedule(deadlines::Schedule),
+    /// Move the deadline of an id that is scheduled; its payload stays
+    Reschedule(deadlines::Reschedule),
+    /// Cancel deadlines: an id that is in flight gets no further attempt, but the running one may succeed
+    Cancel(deadlines::Cancel),
+    /// Show all that is known of an id
+    Show(deadlines::Show),
+    /// List the ids of a queue by state
+    List(list::List),
+    /// Show how much is where, and whether anything is overdue
+    Stats(stats::Stats),
+    /// Register deadlines in bulk from NDJSON or CSV; safe to run twice
+    Import(import::Import),
+    /// Write deadlines as NDJSON that `import` reads
+    Export(export::Export),
+    /// Look at dead ids, retry or delete them
+    #[command(subcommand)]
+    Dead(dead::Dead),
+    /// Show or check the configuration
+    #[command(subcommand)]
+    Config(config::ConfigCommand),
+    /// Replay an orders file to see how many orders a timeout would have expired
+    Replay(replay::Replay),
+    /// Print shell completions
+    Completions(completions::Completions),
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// What the command could not do; [`exit_code`] tells the exit code that belongs to it.
+pub async fn run(cli: Cli) -> anyhow::Result<()> {
+    let Cli { global, command } = cli;
+    if let Command::Completions(command) = &command {
+        return command.run();
+    }
+    let context = Context::load(global)?;
+    match command {
+        Command::Serve => serve::run(context).await,
+        Command::Schedule(command) => command.run(&context).await,
+        Command::Reschedule(command) => command.run(&context).await,
+        Command::Cancel(command) => command.run(&context).await,
+        Command::Show(command) => command.run(&context).await,
+        Command::List(command) => command.run(&context).await,
+        Command::Stats(command) => command.run(&context).await,
+        Command::Import(command) => command.run(&context).await,
+        Command::Export(command) => command.run(&context).await,
+        Command::Dead(command) => command.run(&context).await,
+        Command::Config(command) => command.run(&context),
+        Command::Replay(command) => command.run(&context).await,
+        Command::Completions(command) => command.run(),
+    }
+}

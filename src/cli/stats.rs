@@ -1,0 +1,112 @@
+//! `overdue stats`
+
+use std::{io::Write as _, time::Duration};
+
+use clap::Args;
+use serde::Serialize;
+
+use super::{
+    context::Context,
+    output::{Row, is_terminal, or_dash},
+};
+use crate::{
+    duration,
+    queue::{Counts, Queue},
+    types::{DueAt, QueueName},
+};
+
+/// Looking more often would be a load without being seen.
+const SHORTEST_INTERVAL: Duration = Duration::from_millis(100);
+
+/// `overdue stats`
+#[derive(Debug, Args)]
+pub(super) struct Stats {
+    /// The queues [default: those of the configuration]
+    queues: Vec<QueueName>,
+    /// Look again every --interval until Ctrl-C
+    #[arg(long)]
+    watch: bool,
+    /// How often to look
+    #[arg(long, value_name = "DURATION", default_value = "1s", value_parser = duration::parse)]
+    interval: Duration,
+}
+
+/// One queue at one instant.
+#[derive(Serialize)]
+struct QueueStats {
+    queue: QueueName,
+    scheduled: u64,
+    due: u64,
+    leased: u64,
+    dead: u64,
+    lost_leases: u64,
+    impossible: u64,
+    next_due_at: Option<DueAt>,
+    /// How long ago the oldest deadline that was not claimed yet passed.
+    overdue_ms: u64,
+}
+
+impl QueueStats {
+    fn new(queue: &QueueName, counts: &Counts) -> Self {
+        let Counts { scheduled, due, leased, dead, lost_leases, impossible, next_due_at, now } = *counts;
+        let overdue_ms = next_due_at.map_or(0, |due_at| now.since(due_at).as_millis() as u64);
+        let queue = queue.clone();
+        Self { queue, scheduled, due, leased, dead, lost_leases, impossible, next_due_at, overdue_ms }
+    }
+}
+
+impl Row for QueueStats {
+    const COLUMNS: &'static [&'static str] =
+        &["queue", "scheduled", "due", "leased", "dead", "next_due_at", "overdue_for"];
+
+    fn cells(&self) -> Vec<String> {
+        vec![
+            self.queue.to_string(),
+            self.scheduled.to_string(),
+            self.due.to_string(),
+            self.leased.to_string(),
+            self.dead.to_string(),
+            or_dash(self.next_due_at),
+            duration::format(Duration::from_millis(self.overdue_ms)),
+        ]
+    }
+}
+
+impl Stats {
+    pub(super) async fn run(&self, context: &Context) -> anyhow::Result<()> {
+        let names = if self.queues.is_empty() {
+            context.config.queues.keys().cloned().collect()
+        } else {
+            self.queues.clone()
+        };
+        let mut queues = Vec::new();
+        for name in &names {
+            // A queue that was asked for by name must exist; a configured one may be empty.
+            let asked = !self.queues.is_empty();
+            queues.push(if asked {
+                context.existing_queue(name).await?
+            } else {
+                context.queue(name).await?
+            });
+        }
+        loop {
+            print(context, &queues).await?;
+            if !self.watch {
+                return Ok(());
+            }
+            tokio::time::sleep(self.interval.max(SHORTEST_INTERVAL)).await;
+            if is_terminal() {
+                // Home and clear to the end: the table stays in place.
+                write!(std::io::stdout(), "\x1b[H\x1b[J")?;
+            }
+        }
+    }
+}
+
+async fn print(context: &Context, queues: &[Queue]) -> anyhow::Result<()> {
+    let mut rows = Vec::new();
+    for queue in queues {
+        rows.push(QueueStats::new(queue.name(), &queue.counts().await?));
+    }
+    context.output.rows(&rows)
+}

@@ -1,0 +1,203 @@
+//! Raw to checked. What a single layer cannot tell is decided here: bounds, contradictions, closed sets.
+
+use std::{fmt::Display, ops::RangeInclusive, path::PathBuf, time::Duration};
+
+use tracing_subscriber::filter::{EnvFilter, LevelFilter};
+
+use super::{
+    Backoff, ConfigError, HandlerConfig, HttpConfig, LogConfig, LogFormat, QueueConfig, RedisConfig,
+    RedisUrl, ServeConfig,
+    origin::Origins,
+    raw::{RawBackoff, RawDuration, RawHandler, RawHttp, RawLog, RawQueue, RawRedis, RawServe},
+};
+use crate::{duration, types::QueueName};
+
+const POLL_INTERVAL_BOUNDS: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_secs(3600);
+const MAX_LEASE: Duration = Duration::from_secs(24 * 3600);
+/// With fewer, one late poll is enough for a healthy process to lose its lease.
+const MIN_LEASE_POLLS: u32 = 3;
+/// `unpack` in the claiming script is bounded by it.
+const MAX_BATCH_SIZE: i64 = 1000;
+const MAX_CONCURRENCY: i64 = 10_000;
+
+type Result<T> = std::result::Result<T, ConfigError>;
+
+/// A section of the merged configuration: it knows the way to its keys, for messages.
+pub(super) struct Section<'a> {
+    origins: &'a Origins,
+    path: Vec<&'a str>,
+}
+
+impl<'a> Section<'a> {
+    pub(super) fn new(origins: &'a Origins, path: impl Into<Vec<&'a str>>) -> Self {
+        Self { origins, path: path.into() }
+    }
+
+    fn below(&self, name: &'a str) -> Self {
+        let mut path = self.path.clone();
+        path.push(name);
+        Self { origins: self.origins, path }
+    }
+
+    fn key(&'a self, name: &'a str) -> Vec<&'a str> {
+        self.below(name).path
+    }
+
+    fn bad(&self, name: &str, why: impl Display) -> ConfigError {
+        self.origins.error(&self.key(name), &[], &why.to_string())
+    }
+
+    /// `name` cannot be what it is because of `other`, whichever of them the user has set.
+    fn clash(&self, name: &str, other: &str, why: impl Display) -> ConfigError {
+        self.origins.error(&self.key(name), &[&self.key(other)], &why.to_string())
+    }
+
+    fn number<T: TryFrom<i64>>(&self, name: &str, value: i64, bounds: RangeInclusive<i64>) -> Result<T> {
+        let checked = if bounds.contains(&value) { T::try_from(value).ok() } else { None };
+        checked.ok_or_else(|| {
+            self.bad(name, format!("is {value}; it must be {} to {}", bounds.start(), bounds.end()))
+        })
+    }
+
+    fn timeout(&self, name: &str, value: Option<RawDuration>) -> Result<Duration> {
+        let RawDuration(timeout) = set(value);
+        if timeout.is_zero() {
+            return Err(self.bad(name, "is zero; it must be at least 1ms"));
+        }
+        Ok(timeout)
+    }
+
+    fn one_of<T: Clone>(&self, name: &str, value: &str, choices: &[(&str, T)]) -> Result<T> {
+        let chosen = choices.iter().find(|(word, _)| *word == value);
+        chosen.map(|(_, choice)| choice.clone()).ok_or_else(|| {
+            let words: Vec<&str> = choices.iter().map(|(word, _)| *word).collect();
+            self.bad(name, format!("is `{}`; this version knows {}", value.escape_debug(), words.join(", ")))
+        })
+    }
+}
+
+/// The value of a key that the reference sets, which a test holds. No layer can unset a key.
+fn set<T>(value: Option<T>) -> T {
+    value.expect("config/overdue.toml sets every key that has a default")
+}
+
+pub(super) fn redis(raw: RawRedis, section: &Section<'_>) -> Result<RedisConfig> {
+    // Trimmed, because a secret that was mounted as a file ends in a newline.
+    let url = match raw.url.as_deref().map(str::trim) {
+        None | Some("") => None,
+        Some(url) => Some(
+            RedisUrl::new(url).map_err(|invalid| section.bad("url", format!("cannot be used: {invalid}")))?,
+        ),
+    };
+    let port = raw.port.map(|port| section.number("port", port, 1..=i64::from(u16::MAX))).transpose()?;
+    if url.is_some() && port.is_some() {
+        let why = "is the port of a private redis-server, but `redis.url` names a server: remove one of them";
+        return Err(section.clash("port", "url", why));
+    }
+    let data_dir = set(raw.data_dir);
+    if data_dir.is_empty() {
+        return Err(section.bad("data_dir", "is empty; name a directory"));
+    }
+    let prefix = set(raw.prefix);
+    if prefix.is_empty() || prefix.contains(|c: char| "{}".contains(c) || c.is_control() || c.is_whitespace())
+    {
+        let why = "cannot be: a prefix is not empty and has no braces, spaces or control characters";
+        return Err(section.bad("prefix", format!("`{}` {why}", prefix.escape_debug())));
+    }
+    Ok(RedisConfig {
+        url,
+        data_dir: PathBuf::from(data_dir),
+        port,
+        prefix,
+        connect_timeout: section.timeout("connect_timeout", raw.connect_timeout)?,
+        response_timeout: section.timeout("response_timeout", raw.response_timeout)?,
+    })
+}
+
+pub(super) fn http(raw: RawHttp, section: &Section<'_>) -> Result<HttpConfig> {
+    let listen = set(raw.listen);
+    let listen = listen.parse().map_err(|_| {
+        let listen = listen.escape_debug();
+        section
+            .bad("listen", format!("is `{listen}`; write address and port like 127.0.0.1:7700 or [::]:7700"))
+    })?;
+    Ok(HttpConfig { listen })
+}
+
+pub(super) fn log(raw: RawLog, section: &Section<'_>) -> Result<LogConfig> {
+    let level = set(raw.level);
+    // A lone word that is no level would be a module to the filter, and everything else would fall silent.
+    let known = if level.bytes().all(|b| b.is_ascii_alphanumeric()) {
+        !level.is_empty() && level.parse::<LevelFilter>().is_ok()
+    } else {
+        EnvFilter::builder().parse(&level).is_ok()
+    };
+    if !known {
+        let why = "it must be off, error, warn, info, debug or trace, or like `warn,overdue=debug`";
+        return Err(section.bad("level", format!("is `{}`; {why}", level.escape_debug())));
+    }
+    let formats = [("text", LogFormat::Text), ("json", LogFormat::Json)];
+    let format = section.one_of("format", &set(raw.format), &formats)?;
+    Ok(LogConfig { level, format })
+}
+
+pub(super) fn serve(raw: RawServe, section: &Section<'_>) -> Result<ServeConfig> {
+    Ok(ServeConfig { drain_timeout: section.timeout("drain_timeout", raw.drain_timeout)? })
+}
+
+pub(super) fn queue_name(name: &str, origins: &Origins) -> Result<QueueName> {
+    QueueName::new(name)
+        .map_err(|invalid| origins.error(&["queue", name], &[], &format!("is no queue: {invalid}")))
+}
+
+pub(super) fn queue(raw: RawQueue, section: &Section<'_>) -> Result<QueueConfig> {
+    let RawDuration(poll_interval) = set(raw.poll_interval);
+    if !POLL_INTERVAL_BOUNDS.contains(&poll_interval) {
+        let why = format!("is {}; it must be 1ms to 1h", duration::format(poll_interval));
+        return Err(section.bad("poll_interval", why));
+    }
+    Ok(QueueConfig {
+        poll_interval,
+        batch_size: section.number("batch_size", set(raw.batch_size), 1..=MAX_BATCH_SIZE)?,
+        concurrency: section.number("concurrency", set(raw.concurrency), 1..=MAX_CONCURRENCY)?,
+        lease: lease(raw.lease, poll_interval, section)?,
+        max_attempts: section.number("max_attempts", set(raw.max_attempts), 1..=i64::from(u32::MAX))?,
+        backoff: backoff(raw.backoff, &section.below("backoff"))?,
+        handler: handler(raw.handler, &section.below("handler"))?,
+    })
+}
+
+fn lease(raw: Option<RawDuration>, poll_interval: Duration, section: &Section<'_>) -> Result<Duration> {
+    let RawDuration(lease) = set(raw);
+    let shown = duration::format(lease);
+    if lease > MAX_LEASE {
+        return Err(section.bad("lease", format!("is {shown}; it must be at most 24h")));
+    }
+    if lease < poll_interval * MIN_LEASE_POLLS {
+        let poll_interval = duration::format(poll_interval);
+        let why = format!("({shown}) is shorter than three times `poll_interval` ({poll_interval})");
+        return Err(section.clash("lease", "poll_interval", why));
+    }
+    Ok(lease)
+}
+
+fn backoff(raw: RawBackoff, section: &Section<'_>) -> Result<Backoff> {
+    let (RawDuration(initial), RawDuration(max)) = (set(raw.initial), set(raw.max));
+    let (factor, jitter) = (set(raw.factor), set(raw.jitter));
+    if max < initial {
+        let (max, initial) = (duration::format(max), duration::format(initial));
+        return Err(section.clash("max", "initial", format!("({max}) is below `initial` ({initial})")));
+    }
+    if !factor.is_finite() || factor < 1.0 {
+        return Err(section.bad("factor", format!("is {factor}; it must be a number of at least 1")));
+    }
+    if !(0.0..=1.0).contains(&jitter) {
+        return Err(section.bad("jitter", format!("is {jitter}; it must be 0 to 1")));
+    }
+    Ok(Backoff { initial, max, factor, jitter })
+}
+
+fn handler(raw: RawHandler, section: &Section<'_>) -> Result<HandlerConfig> {
+    let types = [("log", HandlerConfig::Log), ("stream", HandlerConfig::Stream)];
+    section.one_of("type", &set(raw.r#type), &types)
+}

@@ -1,0 +1,189 @@
+//! The configuration: what `config/overdue.toml`, a file, the environment and flags say, merged and checked.
+//!
+//! # Layout
+//! - this file: the checked result, which is right by construction from [`Config::load`] on
+//! - `load`: where the layers come from and how they are merged
+//! - `raw`: what a layer may say, every key optional
+//! - `check`: raw to checked; bounds and contradictions
+//! - `origin`: which layer said it, for messages
+//! - `redis_url`: the url, which never shows its password
+//!
+//! No default stands in Rust: [`REFERENCE`] is the only place.
+
+mod check;
+mod error;
+mod load;
+mod origin;
+mod raw;
+mod redis_url;
+#[cfg(test)]
+mod tests;
+
+use std::{
+    collections::BTreeMap,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use serde::{Serialize, Serializer};
+
+pub use self::{error::ConfigError, load::Sources, redis_url::RedisUrl};
+use crate::{duration, types::QueueName};
+
+/// The commented reference configuration, and the source of every default.
+pub const REFERENCE: &str = include_str!("../../config/overdue.toml");
+
+/// The effective configuration. It serializes in the shape of the file, with secrets hidden.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Config {
+    /// Section `[redis]`.
+    pub redis: RedisConfig,
+    /// Section `[http]`.
+    pub http: HttpConfig,
+    /// Section `[log]`.
+    pub log: LogConfig,
+    /// Section `[serve]`.
+    pub serve: ServeConfig,
+    /// The queues to serve, at least one: sections `[queue.NAME]`.
+    #[serde(rename = "queue")]
+    pub queues: BTreeMap<QueueName, QueueConfig>,
+    /// The file that was read, if there was one.
+    #[serde(skip)]
+    pub file: Option<PathBuf>,
+    /// False if the user named no queue, so that `queues` holds just the reference's `orders`.
+    #[serde(skip)]
+    pub queues_configured: bool,
+}
+
+impl Config {
+    /// The effective configuration as TOML with secrets hidden. Where there is no secret, it loads again to
+    /// the same values.
+    #[must_use]
+    pub fn to_toml(&self) -> String {
+        toml::to_string(self).expect("tables of text and numbers always have a TOML form")
+    }
+}
+
+/// Where Redis is and how long to wait for it.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct RedisConfig {
+    /// The server; `None` = a private redis-server under `data_dir`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub url: Option<RedisUrl>,
+    /// Directory of the private redis-server; a relative one is relative to the working directory.
+    #[serde(serialize_with = "path_as_text")]
+    pub data_dir: PathBuf,
+    /// TCP port of the private redis-server on 127.0.0.1; `None` = no TCP. Never set along with `url`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub port: Option<u16>,
+    /// What every key begins with; not empty, without braces, whitespace and control characters.
+    pub prefix: String,
+    /// How long to wait for a connection, above 0.
+    #[serde(serialize_with = "duration_as_text")]
+    pub connect_timeout: Duration,
+    /// How long to wait for the answer to one command, above 0.
+    #[serde(serialize_with = "duration_as_text")]
+    pub response_timeout: Duration,
+}
+
+/// The HTTP interface.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct HttpConfig {
+    /// Address and port to listen on.
+    pub listen: SocketAddr,
+}
+
+/// What is logged, and how.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct LogConfig {
+    /// Directives of a tracing `EnvFilter`: a level, or levels by module. They have been parsed once.
+    pub level: String,
+    /// The form of a line.
+    pub format: LogFormat,
+}
+
+/// The form of a log line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One object a line, for collectors.
+    Json,
+}
+
+/// The `serve` command.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct ServeConfig {
+    /// How long running handlers may finish at shutdown, above 0.
+    #[serde(serialize_with = "duration_as_text")]
+    pub drain_timeout: Duration,
+}
+
+/// One queue. SIGHUP reloads all of it but the handler.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct QueueConfig {
+    /// Longest pause between two polls, 1 ms to 1 h.
+    #[serde(serialize_with = "duration_as_text")]
+    pub poll_interval: Duration,
+    /// Ids that one claim takes at most, 1 to 1000.
+    pub batch_size: usize,
+    /// Deliveries in flight at once, 1 to 10000.
+    pub concurrency: usize,
+    /// How long a claimed id belongs to its process unless extended, three poll intervals to 24 h.
+    #[serde(serialize_with = "duration_as_text")]
+    pub lease: Duration,
+    /// Deliveries of an id before it is moved to the dead set, at least 1.
+    pub max_attempts: u32,
+    /// The pause before the next attempt.
+    pub backoff: Backoff,
+    /// What happens to a deadline that fired.
+    pub handler: HandlerConfig,
+}
+
+/// Exponential backoff with jitter.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Backoff {
+    /// The pause after the first failure.
+    #[serde(serialize_with = "duration_as_text")]
+    pub initial: Duration,
+    /// The longest pause before jitter, at least `initial`.
+    #[serde(serialize_with = "duration_as_text")]
+    pub max: Duration,
+    /// What the pause is multiplied with after each further failure; finite, at least 1.
+    pub factor: f64,
+    /// The largest share of the pause that is added or taken away at random, 0 to 1.
+    pub jitter: f64,
+}
+
+impl Backoff {
+    /// The pause after `failures` failures in a row (0 counts as 1). `random` is 0 to 1: at 0 the full jitter
+    /// is taken away, at 1 it is added, which may exceed `max` by that share.
+    #[must_use]
+    pub fn delay(&self, failures: u32, random: f64) -> Duration {
+        // The power overflows to infinity, and zero times infinity is no number: hence the first cap.
+        let growth = self.factor.powf(f64::from(failures.saturating_sub(1))).min(f64::MAX);
+        let pause_s = (self.initial.as_secs_f64() * growth).min(self.max.as_secs_f64());
+        let spread = self.jitter * (2.0 * random.clamp(0.0, 1.0) - 1.0);
+        Duration::try_from_secs_f64(pause_s * (1.0 + spread)).unwrap_or(self.max)
+    }
+}
+
+/// What happens to a deadline that fired.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(tag = "type", rename_all = "lowercase")]
+pub enum HandlerConfig {
+    /// A line in the log.
+    Log,
+    /// An entry in the queue's stream `fired`, added by the script that claims.
+    Stream,
+}
+
+fn duration_as_text<S: Serializer>(value: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(&duration::format(*value))
+}
+
+fn path_as_text<S: Serializer>(value: &Path, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(&value.display())
+}

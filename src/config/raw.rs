@@ -1,0 +1,95 @@
+//! What a layer may say: every key optional, none unknown. Each layer alone is read into this, and so is the
+//! merged whole, in which the reference has left no key with a default unset.
+
+use std::{collections::BTreeMap, fmt, time::Duration};
+
+use serde::{Deserialize, Deserializer, de};
+
+use crate::duration;
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields, default, expecting = "a section with keys")]
+pub(super) struct RawConfig {
+    pub(super) redis: RawRedis,
+    pub(super) http: RawHttp,
+    pub(super) log: RawLog,
+    pub(super) serve: RawServe,
+    pub(super) queue: BTreeMap<String, RawQueue>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields, default, expecting = "a section with keys")]
+pub(super) struct RawRedis {
+    pub(super) url: Option<String>,
+    pub(super) data_dir: Option<String>,
+    pub(super) port: Option<i64>,
+    pub(super) prefix: Option<String>,
+    pub(super) connect_timeout: Option<RawDuration>,
+    pub(super) response_timeout: Option<RawDuration>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields, default, expecting = "a section with keys")]
+pub(super) struct RawHttp {
+    pub(super) listen: Option<String>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields, default, expecting = "a section with keys")]
+pub(super) struct RawLog {
+    pub(super) level: Option<String>,
+    pub(super) format: Option<String>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields, default, expecting = "a section with keys")]
+pub(super) struct RawServe {
+    pub(super) drain_timeout: Option<RawDuration>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields, default, expecting = "a section with keys")]
+pub(super) struct RawQueue {
+    pub(super) poll_interval: Option<RawDuration>,
+    pub(super) batch_size: Option<i64>,
+    pub(super) concurrency: Option<i64>,
+    pub(super) lease: Option<RawDuration>,
+    pub(super) max_attempts: Option<i64>,
+    pub(super) backoff: RawBackoff,
+    pub(super) handler: RawHandler,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields, default, expecting = "a section with keys")]
+pub(super) struct RawBackoff {
+    pub(super) initial: Option<RawDuration>,
+    pub(super) max: Option<RawDuration>,
+    pub(super) factor: Option<f64>,
+    pub(super) jitter: Option<f64>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields, default, expecting = "a section with keys")]
+pub(super) struct RawHandler {
+    pub(super) r#type: Option<String>,
+}
+
+/// A duration is parsed while its layer is read, so that the message has the line. A bare number is the
+/// usual mistake, so the message for it says what to write.
+pub(super) struct RawDuration(pub(super) Duration);
+
+impl<'de> Deserialize<'de> for RawDuration {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Text;
+        impl de::Visitor<'_> for Text {
+            type Value = RawDuration;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(r#"a duration in quotes, like "250ms", "30m", "2h" or "1h30m""#)
+            }
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<RawDuration, E> {
+                duration::parse(text).map(RawDuration).map_err(E::custom)
+            }
+        }
+        deserializer.deserialize_str(Text)
+    }
+}

@@ -1,0 +1,210 @@
+//! The verbs of those who deliver: claim, fire_stream, ack, retry, release, extend, bury, reject.
+
+use std::time::{Duration, Instant};
+
+use super::{
+    Claim, Delivery, Fired, Lease, MAX_IDS_PER_CALL, Queue, Rejected, Retried, Retry, Settled, Unreadable,
+    reply::{Record, Reply, due_of},
+    scripts,
+};
+use crate::{
+    error::{Error, Result},
+    redis::Call,
+    types::{DueAt, Id, Payload, ServerTime, Token},
+};
+
+/// Retry and bury carry error texts and reopen batches: a quarter of the usual step keeps them as short.
+const MAX_FAILURES_PER_CALL: usize = 250;
+/// Longest error text kept with an id, in characters.
+const MAX_ERROR_CHARS: usize = 500;
+
+impl Queue {
+    /// Leases at most `limit` (1 to 1000) ids that are due, or whose lease ran out, for the time `lease`.
+    ///
+    /// Never repeat a claim that timed out: it may have run, and the lease is what brings its ids back.
+    ///
+    /// # Errors
+    /// If Redis refuses. Nothing was claimed then.
+    pub async fn claim(&self, limit: usize, lease: Duration) -> Result<Claim> {
+        let call = self.timed(&scripts::CLAIM).arg(limit.clamp(1, MAX_IDS_PER_CALL)).arg(lease_ms(lease));
+        let mut reply = Reply::new("claim", self.call(call).await?)?;
+        let received = Instant::now();
+        let now = ServerTime::from_us(reply.int()?);
+        let token = Token::new(reply.count()?);
+        let (next, impossible) = (reply.due_at()?, reply.count()?);
+        let (mut entries, mut payloads, mut records) = (reply.nested()?, reply.nested()?, reply.nested()?);
+
+        let mut claim = Claim {
+            now,
+            token: (token.get() > 0).then_some(token),
+            deliveries: Vec::with_capacity(entries.len() / 2),
+            unreadable: Vec::new(),
+            next,
+            impossible,
+        };
+        while entries.len() > 0 {
+            let id = entries.bytes()?.unwrap_or_default();
+            let score = entries.bytes()?.unwrap_or_default();
+            let payload = if payloads.len() > 0 { payloads.bytes()? } else { None };
+            let record = if records.len() > 0 { records.record()? } else { Record::default() };
+            match read(&id, payload) {
+                Ok((id, payload)) => claim.deliveries.push(Delivery {
+                    queue: self.name.clone(),
+                    id,
+                    due_at: record.due_at().or_else(|| due_of(&score)).unwrap_or(earliest()),
+                    attempt: record.failures + record.crashes + 1,
+                    failures: record.failures,
+                    token,
+                    first_token: record.first_token().map_or(token, Token::new),
+                    claimed_at: now,
+                    payload,
+                    received,
+                }),
+                Err((reason, error)) => claim.unreadable.push(Unreadable { id, error, reason }),
+            }
+        }
+        Ok(claim)
+    }
+
+    /// Hands at most `limit` (1 to 1000) due ids to the stream `fired` and removes them, in one step.
+    ///
+    /// # Errors
+    /// If Redis refuses. Nothing was fired then.
+    pub async fn fire_stream(&self, limit: usize) -> Result<Fired> {
+        let call = Call::new(&scripts::FIRE_STREAM, self.keys.with_stream())
+            .arg(self.now_argument())
+            .arg(limit.clamp(1, MAX_IDS_PER_CALL));
+        let mut reply = Reply::new("fire_stream", self.call(call).await?)?;
+        Ok(Fired {
+            now: ServerTime::from_us(reply.int()?),
+            count: reply.count()? as usize,
+            next: reply.due_at()?,
+            impossible: reply.count()?,
+            earliest: DueAt::from_ms(reply.int()?).ok(),
+        })
+    }
+
+    /// Says that deliveries are done; answers for each in order.
+    ///
+    /// # Errors
+    /// If Redis refuses. Saying it again is safe: what was done answers stale.
+    pub async fn ack(&self, leases: &[Lease]) -> Result<Vec<Settled>> {
+        self.settle(leases, MAX_IDS_PER_CALL, |step| with_leases(self.script(&scripts::ACK), step)).await
+    }
+
+    /// Gives deliveries back that were not started: due at once, nothing counted against them.
+    ///
+    /// # Errors
+    /// If Redis refuses.
+    pub async fn release(&self, leases: &[Lease]) -> Result<Vec<Settled>> {
+        self.settle(leases, MAX_IDS_PER_CALL, |step| with_leases(self.script(&scripts::RELEASE), step)).await
+    }
+
+    /// Says that attempts failed: each id is tried again after its delay, or is dead once `max_attempts`
+    /// of its attempts failed. Answers for each in order.
+    ///
+    /// # Errors
+    /// If Redis refuses.
+    pub async fn retry(&self, retries: &[Retry], max_attempts: u32) -> Result<Vec<Retried>> {
+        let mut answers = Vec::with_capacity(retries.len());
+        for step in retries.chunks(MAX_FAILURES_PER_CALL) {
+            let mut call = self.timed(&scripts::RETRY).arg(max_attempts);
+            for Retry { lease, delay, error } in step {
+                call = call.arg(lease.id.as_str()).arg(lease.token.get());
+                call = call.arg(delay.as_millis().to_string()).arg(cut(error));
+            }
+            for code in Reply::new("retry", self.call(call).await?)?.ints()? {
+                answers.push(match code {
+                    0 => Retried::Stale,
+                    -1 => Retried::Dead,
+                    -2 => Retried::Superseded,
+                    at => Retried::Scheduled { at: DueAt::from_ms(at)? },
+                });
+            }
+        }
+        Ok(answers)
+    }
+
+    /// Sets deliveries aside in the dead set; answers for each in order.
+    ///
+    /// # Errors
+    /// If Redis refuses.
+    pub async fn bury(&self, rejected: &[Rejected]) -> Result<Vec<Settled>> {
+        self.settle(rejected, MAX_FAILURES_PER_CALL, |step| {
+            step.iter().fold(self.timed(&scripts::BURY), |call, Rejected { id, token, reason, error }| {
+                call.arg(id).arg(token.get()).arg(reason).arg(cut(error))
+            })
+        })
+        .await
+    }
+
+    /// Extends whole claims to end after the time `lease`; answers for each in order.
+    ///
+    /// # Errors
+    /// If Redis refuses.
+    pub async fn extend(&self, tokens: &[Token], lease: Duration) -> Result<Vec<Settled>> {
+        self.settle(tokens, MAX_IDS_PER_CALL, |step| {
+            let call = self.timed(&scripts::EXTEND).arg(lease_ms(lease));
+            step.iter().fold(call, |call, token| call.arg(token.get()).arg(""))
+        })
+        .await
+    }
+
+    /// As [`Queue::extend`], if the ids are still held. A lease belongs to a whole claim, so this extends
+    /// it for the other ids of the claim too.
+    ///
+    /// # Errors
+    /// If Redis refuses.
+    pub async fn extend_ids(&self, leases: &[Lease], lease: Duration) -> Result<Vec<Settled>> {
+        self.settle(leases, MAX_IDS_PER_CALL, |step| {
+            let call = self.timed(&scripts::EXTEND).arg(lease_ms(lease));
+            step.iter().fold(call, |call, Lease { id, token }| call.arg(token.get()).arg(id.as_str()))
+        })
+        .await
+    }
+
+    /// Moves at most 1000 entries with an impossible score to the dead set; answers how many it were.
+    ///
+    /// # Errors
+    /// If Redis refuses.
+    pub async fn reject(&self) -> Result<u64> {
+        let call = self.timed(&scripts::REJECT).arg(MAX_IDS_PER_CALL);
+        match self.call(call).await? {
+            redis::Value::Int(moved) => Ok(u64::try_from(moved).unwrap_or(0)),
+            _ => Err(Error::Reply { script: "reject", detail: "no integer".to_owned() }),
+        }
+    }
+}
+
+/// Checks what a foreign client may have written.
+fn read(id: &[u8], payload: Option<Vec<u8>>) -> Result<(Id, Option<Payload>), (&'static str, String)> {
+    let text =
+        std::str::from_utf8(id).map_err(|cause| ("invalid_id", format!("id is not UTF-8: {cause}")))?;
+    let id = Id::new(text).map_err(|cause| ("invalid_id", cause.to_string()))?;
+    let payload = match payload.filter(|bytes| !bytes.is_empty()) {
+        None => None,
+        Some(bytes) => {
+            let text = String::from_utf8(bytes)
+                .map_err(|cause| ("invalid_payload", format!("payload is not UTF-8: {cause}")))?;
+            Some(Payload::new(text).map_err(|cause| ("invalid_payload", cause.to_string()))?)
+        }
+    };
+    Ok((id, payload))
+}
+
+/// A claim takes no score below this, so it stands only for a record that somebody damaged.
+fn earliest() -> DueAt {
+    DueAt::from_ms(DueAt::MIN_MS).expect("the minimum is in range")
+}
+
+fn lease_ms(lease: Duration) -> String {
+    lease.as_millis().to_string()
+}
+
+fn with_leases<'a>(call: Call<'a>, leases: &[Lease]) -> Call<'a> {
+    leases.iter().fold(call, |call, Lease { id, token }| call.arg(id.as_str()).arg(token.get()))
+}
+
+fn cut(error: &str) -> String {
+    error.chars().take(MAX_ERROR_CHARS).collect()
+}

@@ -1,0 +1,187 @@
+//! The verbs of those who look after a queue: show, list, counts, retry_dead, delete_dead.
+
+use super::{
+    Counts, Cursor, MAX_IDS_PER_CALL, Page, Queue, Settled, Shown, ShownLease, State,
+    reply::{Record, Reply, due_of},
+    scripts,
+};
+use crate::{
+    error::Result,
+    types::{DueAt, Id, Payload, ServerTime, Token},
+};
+
+impl Queue {
+    /// All that is known of one id; none if it is neither scheduled, leased nor dead.
+    ///
+    /// # Errors
+    /// If Redis refuses.
+    pub async fn show(&self, id: &Id) -> Result<Option<Shown>> {
+        let call = self.timed(&scripts::SHOW).arg(id.as_str());
+        let mut reply = Reply::new("show", self.call(call).await?)?;
+        let _now = reply.int()?;
+        let score = reply.bytes()?;
+        let (token, lease_end, claimed_score) = (reply.optional_int()?, reply.due_at()?, reply.bytes()?);
+        let (buried_at, record, payload) = (reply.due_at()?, reply.record()?, reply.bytes()?);
+
+        let scheduled_at = score.as_deref().and_then(due_of);
+        let mut shown = if let Some(token) = token {
+            let lease = shown_lease(token, lease_end);
+            self.leased_row(id.as_str(), lease, claimed_score.as_deref(), record, scheduled_at)
+        } else if score.is_some() {
+            self.scheduled_row(id.as_str(), scheduled_at, record)
+        } else if let Some(buried_at) = buried_at {
+            self.dead_row(id.as_str(), Some(buried_at), record)
+        } else {
+            return Ok(None);
+        };
+        shown.payload = payload.and_then(readable);
+        Ok(Some(shown))
+    }
+
+    /// One page of the ids in a state, at most 1000 rows, continued behind `after`. A page may be shorter than
+    /// `limit` while more follow: [`Page::next`] tells.
+    ///
+    /// # Errors
+    /// If Redis refuses.
+    pub async fn list(&self, state: State, limit: usize, after: Option<&Cursor>) -> Result<Page> {
+        self.page(state, limit, after, false).await
+    }
+
+    /// As [`Queue::list`], with the payloads. A page ends early when it holds 4 MiB of them.
+    ///
+    /// # Errors
+    /// If Redis refuses.
+    pub async fn list_with_payloads(
+        &self,
+        state: State,
+        limit: usize,
+        after: Option<&Cursor>,
+    ) -> Result<Page> {
+        self.page(state, limit, after, true).await
+    }
+
+    async fn page(&self, state: State, limit: usize, after: Option<&Cursor>, payloads: bool) -> Result<Page> {
+        let call = self.script(&scripts::LIST).arg(state.to_string()).arg(limit.clamp(1, MAX_IDS_PER_CALL));
+        let call = match after {
+            Some(Cursor { score, id }) => call.arg(score).arg(id),
+            None => call.arg("").arg(""),
+        };
+        let call = call.arg(u8::from(payloads));
+        let mut reply = Reply::new("list", self.call(call).await?)?;
+        let more = reply.int()? == 1;
+        let mut values = reply.nested()?;
+
+        let mut rows = Vec::with_capacity(values.len() / 6);
+        let mut last = None;
+        while values.len() > 0 {
+            let (id, score) = (values.bytes()?.unwrap_or_default(), values.bytes()?.unwrap_or_default());
+            let (record, claimed_score, lease_end) = (values.record()?, values.bytes()?, values.due_at()?);
+            let payload = values.bytes()?;
+            let name = String::from_utf8_lossy(&id);
+            let at = due_of(&score);
+            let row = match state {
+                State::Scheduled => self.scheduled_row(&name, at, record),
+                State::Dead => self.dead_row(&name, at, record),
+                State::Leased => {
+                    let lease = shown_lease(number(&score), lease_end);
+                    self.leased_row(&name, lease, claimed_score.as_deref(), record, None)
+                }
+            };
+            rows.push(Shown { payload: payload.and_then(readable), ..row });
+            last = Some(Cursor { score: String::from_utf8_lossy(&score).into_owned(), id });
+        }
+        Ok(Page { rows, next: last.filter(|_| more) })
+    }
+
+    /// How much is where.
+    ///
+    /// # Errors
+    /// If Redis refuses.
+    pub async fn counts(&self) -> Result<Counts> {
+        let mut reply = Reply::new("counts", self.call(self.timed(&scripts::COUNTS)).await?)?;
+        Ok(Counts {
+            now: ServerTime::from_us(reply.int()?),
+            scheduled: reply.count()?,
+            due: reply.count()?,
+            leased: reply.count()?,
+            lost_leases: reply.count()?,
+            dead: reply.count()?,
+            impossible: reply.count()?,
+            next_due_at: reply.due_at()?,
+        })
+    }
+
+    /// Schedules dead ids again, due now, with all attempts before them; stale means that it was not dead.
+    ///
+    /// # Errors
+    /// If Redis refuses.
+    pub async fn retry_dead(&self, ids: &[Id]) -> Result<Vec<Settled>> {
+        self.settle(ids, MAX_IDS_PER_CALL, |step| self.timed(&scripts::RETRY_DEAD).args(names(step))).await
+    }
+
+    /// Removes dead ids for good; stale means that it was not dead.
+    ///
+    /// # Errors
+    /// If Redis refuses.
+    pub async fn delete_dead(&self, ids: &[Id]) -> Result<Vec<Settled>> {
+        self.settle(ids, MAX_IDS_PER_CALL, |step| self.script(&scripts::DELETE_DEAD).args(names(step))).await
+    }
+
+    fn row(&self, id: &str, state: State, due_at: Option<DueAt>, record: Record) -> Shown {
+        Shown {
+            id: id.into(),
+            queue: self.name.clone(),
+            state,
+            due_at: record.due_at().or(due_at),
+            next_attempt_at: None,
+            attempt: record.failures + record.crashes,
+            failures: record.failures,
+            crashes: record.crashes,
+            lease: None,
+            buried_at: None,
+            reason: record.reason,
+            error: record.error,
+            payload: None,
+        }
+    }
+
+    fn scheduled_row(&self, id: &str, at: Option<DueAt>, record: Record) -> Shown {
+        // A record speaks for this deadline only if the id still waits for the retry that it names.
+        let record = if record.retries_at(at) { record } else { Record::default() };
+        let next_attempt_at = record.due_at().and(at);
+        Shown { next_attempt_at, ..self.row(id, State::Scheduled, at, record) }
+    }
+
+    fn leased_row(
+        &self,
+        id: &str,
+        lease: ShownLease,
+        claimed_score: Option<&[u8]>,
+        record: Record,
+        next_attempt_at: Option<DueAt>,
+    ) -> Shown {
+        let row = self.row(id, State::Leased, claimed_score.and_then(due_of), record);
+        Shown { attempt: row.attempt + 1, lease: Some(lease), next_attempt_at, ..row }
+    }
+
+    fn dead_row(&self, id: &str, buried_at: Option<DueAt>, record: Record) -> Shown {
+        Shown { buried_at, ..self.row(id, State::Dead, None, record) }
+    }
+}
+
+fn shown_lease(token: i64, expires_at: Option<DueAt>) -> ShownLease {
+    ShownLease { token: Token::new(u64::try_from(token).unwrap_or(0)), expires_at }
+}
+
+/// A payload outside the contract is shown with replacement characters, or not at all if it is too long.
+fn readable(payload: Vec<u8>) -> Option<Payload> {
+    Payload::new(String::from_utf8_lossy(&payload)).ok()
+}
+
+fn number(score: &[u8]) -> i64 {
+    std::str::from_utf8(score).ok().and_then(|text| text.parse::<f64>().ok()).unwrap_or(0.0) as i64
+}
+
+fn names(ids: &[Id]) -> impl Iterator<Item = &str> {
+    ids.iter().map(Id::as_str)
+}

@@ -1,0 +1,151 @@
+//! The engine: a [`Queue`] is the list of verbs, each of them one Lua script and so one atomic step.
+//!
+//! ```text
+//!              schedule                    claim                      ack
+//!  (absent) ------------> scheduled ----------------> leased ------------------> (absent)
+//!                          ^  |  ^                    |  |  |
+//!                          |  |  |   retry, release   |  |  |  attempts spent, or bury
+//!                          |  |  +--------------------+  |  +-----------------------------> dead
+//!                          |  |      lease ran out       |                                   |
+//!                          |  +-- cancel --> (absent) <--+ cancel (no further attempt)       |
+//!                          +----------------------------- retry_dead -------------------------+
+//! ```
+//!
+//! Who moves an id on: `scheduled` by the next poll after its deadline; `leased` by the handler's outcome, or,
+//! when the process that holds it died, by the first claim after the lease ran out; `dead` by a person.
+//!
+//! Time is the Redis server's, read once in each script. [`Queue::at`] passes one in instead: tests and
+//! `replay` run in virtual time through the very same scripts.
+
+mod answers;
+mod deliver;
+mod inspect;
+mod keys;
+mod register;
+mod reply;
+mod scripts;
+
+pub use answers::{
+    Cancelled, Claim, Counts, Cursor, Delivery, Due, Expected, Fired, Lease, Mode, Page, Registration,
+    Rejected, Rescheduled, Retried, Retry, Scheduled, Settled, Shown, ShownLease, State, Unreadable,
+};
+use keys::Keys;
+use redis::Value;
+use reply::Reply;
+
+use crate::{
+    error::{Error, Result, TroubleKind},
+    redis::{Call, Redis, Script},
+    types::{QueueName, ServerTime},
+};
+
+/// The most ids that one script call takes; longer input is cut into several calls.
+pub const MAX_IDS_PER_CALL: usize = 1000;
+
+/// One queue on one Redis: the verbs. Cheap to clone.
+#[derive(Clone)]
+pub struct Queue {
+    redis: Redis,
+    name: QueueName,
+    keys: Keys,
+    now: Option<ServerTime>,
+}
+
+impl Queue {
+    /// The queue `name` under the key prefix `prefix` (`overdue` unless configured otherwise).
+    #[must_use]
+    pub fn new(redis: Redis, prefix: &str, name: QueueName) -> Self {
+        let keys = Keys::new(prefix, &name);
+        Self { redis, name, keys, now: None }
+    }
+
+    /// The same queue seen at a fixed instant instead of by the server's clock.
+    #[must_use]
+    pub fn at(&self, now: ServerTime) -> Self {
+        Self { now: Some(now), ..self.clone() }
+    }
+
+    /// Its name.
+    #[must_use]
+    pub fn name(&self) -> &QueueName {
+        &self.name
+    }
+
+    /// The server it lives on.
+    #[must_use]
+    pub fn redis(&self) -> &Redis {
+        &self.redis
+    }
+
+    /// True if Redis holds any key of it. A queue that only ever ran empty holds none.
+    ///
+    /// # Errors
+    /// If Redis does not answer.
+    pub async fn exists(&self) -> Result<bool> {
+        let mut command = redis::cmd("EXISTS");
+        command.arg(self.keys.common());
+        Ok(self.redis.run(&command).await? != Value::Int(0))
+    }
+
+    /// Removes every id in every state, and all that is known of them. The stream `fired` stays.
+    ///
+    /// # Errors
+    /// If Redis does not answer.
+    pub async fn purge(&self) -> Result<()> {
+        let mut command = redis::cmd("UNLINK");
+        command.arg(self.keys.common());
+        self.redis.run(&command).await.map(drop)
+    }
+
+    /// A call of a script on the eight common keys.
+    fn script<'a>(&'a self, script: &'a Script) -> Call<'a> {
+        Call::new(script, self.keys.common())
+    }
+
+    /// The same with `now` as its first argument.
+    fn timed<'a>(&'a self, script: &'a Script) -> Call<'a> {
+        self.script(script).arg(self.now_argument())
+    }
+
+    fn now_argument(&self) -> String {
+        self.now.map_or_else(String::new, |now| now.as_ms().to_string())
+    }
+
+    /// Cuts `items` into calls of at most `step_len` and collects the verdicts in order.
+    async fn settle<'a, T>(
+        &self,
+        items: &'a [T],
+        step_len: usize,
+        call: impl Fn(&'a [T]) -> Call<'a>,
+    ) -> Result<Vec<Settled>> {
+        let mut answers = Vec::with_capacity(items.len());
+        for step in items.chunks(step_len) {
+            let call = call(step);
+            let script = call.name();
+            answers.extend(Reply::new(script, self.call(call).await?)?.settled()?);
+        }
+        Ok(answers)
+    }
+
+    async fn call(&self, call: Call<'_>) -> Result<Value> {
+        match self.redis.call(&call).await {
+            Err(Error::Redis(trouble)) if trouble.kind == TroubleKind::WrongType => {
+                Err(self.name_wrong_key().await.unwrap_or(Error::Redis(trouble)))
+            }
+            answer => answer,
+        }
+    }
+
+    /// Redis does not say which key has the wrong type, so this asks for each.
+    async fn name_wrong_key(&self) -> Option<Error> {
+        for (key, expected) in self.keys.typed() {
+            let Value::SimpleString(found) = self.redis.run(redis::cmd("TYPE").arg(key)).await.ok()? else {
+                return None;
+            };
+            if found != expected && found != "none" {
+                return Some(Error::WrongType { key: key.clone(), expected, found });
+            }
+        }
+        None
+    }
+}

@@ -1,0 +1,151 @@
+//! The verbs of those who register deadlines: schedule, reschedule, cancel.
+
+use super::{
+    Cancelled, Due, Expected, MAX_IDS_PER_CALL, Mode, Queue, Registration, Rescheduled, Scheduled, State,
+    reply::Reply, scripts,
+};
+use crate::{
+    error::{Error, Result},
+    types::{DueAt, Id, Token},
+};
+use std::time::Duration;
+
+/// One call carries at most this much of payloads, so that it does not keep Redis from others for long.
+const MAX_PAYLOAD_BYTES_PER_CALL: usize = 4 << 20;
+
+impl Queue {
+    /// Registers deadlines, or moves them, as `mode` says; answers for each in order. Up to 1000 are one
+    /// atomic step, more are cut into several. An id that is leased gets a deadline of its own beside the
+    /// running delivery; a dead one is brought back.
+    ///
+    /// # Errors
+    /// If Redis refuses, as it does when it is full: nothing of that step was written then.
+    pub async fn schedule(
+        &self,
+        registrations: &[Registration],
+        mode: Mode,
+        expected: Expected,
+    ) -> Result<Vec<Scheduled>> {
+        let mut answers = Vec::with_capacity(registrations.len());
+        let mut rest = registrations;
+        while !rest.is_empty() {
+            let (step, later) = rest.split_at(step_len(rest));
+            rest = later;
+            let mut call =
+                self.timed(&scripts::SCHEDULE).arg(mode_argument(mode)).arg(expected_argument(expected));
+            for registration in step {
+                let payload = registration.payload.as_ref().map_or("", |payload| payload.as_str());
+                call = call.arg(registration.id.as_str()).arg(due_argument(registration.due)).arg(payload);
+            }
+            let codes = Reply::new("schedule", self.call(call).await?)?.ints()?;
+            for triple in codes.chunks_exact(3) {
+                answers.push(scheduled(triple[0], triple[1], triple[2])?);
+            }
+        }
+        Ok(answers)
+    }
+
+    /// Moves the deadline of a scheduled id. The payload stays; attempts start anew.
+    ///
+    /// # Errors
+    /// If Redis refuses.
+    pub async fn reschedule(&self, id: &Id, due: Due, expected: Expected) -> Result<Rescheduled> {
+        let call = self.timed(&scripts::RESCHEDULE).arg(id.as_str()).arg(due_argument(due));
+        let mut reply = Reply::new("reschedule", self.call(call.arg(expected_argument(expected))).await?)?;
+        let (code, due_at, old) = (reply.int()?, reply.int()?, reply.int()?);
+        Ok(match code {
+            0 => Rescheduled::NotFound,
+            1 => Rescheduled::Moved { due_at: valid("reschedule", due_at)?, old: DueAt::from_ms(old).ok() },
+            2 => Rescheduled::InFlight,
+            3 => Rescheduled::Dead,
+            4 => Rescheduled::Conflict { due_at: DueAt::from_ms(due_at).ok() },
+            code => return Err(unknown("reschedule", code)),
+        })
+    }
+
+    /// Takes ids out of the queue; answers for each in order. A delivery that is under way cannot be called
+    /// back, but it is the last one.
+    ///
+    /// # Errors
+    /// If Redis refuses.
+    pub async fn cancel(&self, ids: &[Id]) -> Result<Vec<Cancelled>> {
+        let mut answers = Vec::with_capacity(ids.len());
+        for step in ids.chunks(MAX_IDS_PER_CALL) {
+            let call = self.timed(&scripts::CANCEL).args(step.iter().map(Id::as_str));
+            let codes = Reply::new("cancel", self.call(call).await?)?.ints()?;
+            for triple in codes.chunks_exact(3) {
+                answers.push(cancelled(triple[0], triple[1], triple[2])?);
+            }
+        }
+        Ok(answers)
+    }
+}
+
+/// How many of the registrations fit in one call; at least one.
+fn step_len(registrations: &[Registration]) -> usize {
+    let mut bytes = 0;
+    let fits = |registration: &&Registration| {
+        bytes += registration.payload.as_ref().map_or(0, |payload| payload.as_str().len());
+        bytes <= MAX_PAYLOAD_BYTES_PER_CALL
+    };
+    registrations.iter().take(MAX_IDS_PER_CALL).take_while(fits).count()
+}
+
+fn mode_argument(mode: Mode) -> &'static str {
+    match mode {
+        Mode::Replace => "replace",
+        Mode::Keep => "keep",
+        Mode::Earliest => "earliest",
+        Mode::Latest => "latest",
+    }
+}
+
+fn expected_argument(expected: Expected) -> String {
+    match expected {
+        Expected::Anything => String::new(),
+        Expected::Absent => "0".to_owned(),
+        Expected::At(due_at) => due_at.as_ms().to_string(),
+    }
+}
+
+fn due_argument(due: Due) -> String {
+    match due {
+        Due::At(due_at) => due_at.as_ms().to_string(),
+        Due::In(delay) => format!("+{}", delay.as_millis()),
+    }
+}
+
+fn scheduled(code: i64, due_at: i64, old: i64) -> Result<Scheduled> {
+    let held = DueAt::from_ms(due_at).ok();
+    Ok(match code {
+        1 => Scheduled::Created { due_at: valid("schedule", due_at)? },
+        2 => Scheduled::Replaced { due_at: valid("schedule", due_at)?, old: DueAt::from_ms(old).ok() },
+        3 => Scheduled::Kept { due_at: held, state: State::Scheduled },
+        4 => Scheduled::Conflict { due_at: held },
+        5 => Scheduled::Kept { due_at: None, state: State::Leased },
+        6 => Scheduled::Kept { due_at: None, state: State::Dead },
+        code => return Err(unknown("schedule", code)),
+    })
+}
+
+fn cancelled(code: i64, first: i64, second: i64) -> Result<Cancelled> {
+    let natural = |int: i64| u64::try_from(int).unwrap_or(0);
+    Ok(match code {
+        0 => Cancelled::NotFound,
+        1 => Cancelled::Cancelled { due_at: DueAt::from_ms(first).ok() },
+        2 => Cancelled::InFlight {
+            token: Token::new(natural(first)),
+            lease_left: Duration::from_millis(natural(second)),
+        },
+        3 => Cancelled::Dead,
+        code => return Err(unknown("cancel", code)),
+    })
+}
+
+fn valid(script: &'static str, ms: i64) -> Result<DueAt> {
+    DueAt::from_ms(ms).map_err(|cause| Error::Reply { script, detail: cause.to_string() })
+}
+
+fn unknown(script: &'static str, code: i64) -> Error {
+    Error::Reply { script, detail: format!("code {code}") }
+}

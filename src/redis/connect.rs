@@ -1,0 +1,152 @@
+//! [`Redis`]: a handle to one server.
+
+use std::{sync::Arc, time::Duration};
+
+use redis::{
+    AsyncConnectionConfig, Client, Cmd, ConnectionAddr, ErrorKind, IntoConnectionInfo, RedisError, Value,
+    aio::MultiplexedConnection,
+    io::tcp::{TcpSettings, socket2::TcpKeepalive},
+};
+use tokio::sync::Mutex;
+
+use super::script::Call;
+use crate::{
+    error::{Error, Invalid, Result, TroubleKind},
+    types::ServerTime,
+};
+
+/// How long a connection attempt and an answer may take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Timeouts {
+    /// For establishing a connection.
+    pub connect: Duration,
+    /// For the answer to one command or pipeline. A command that timed out may have run.
+    pub response: Duration,
+}
+
+impl Default for Timeouts {
+    /// Two seconds to connect, five for an answer: the values of the reference configuration.
+    fn default() -> Self {
+        Self { connect: Duration::from_secs(2), response: Duration::from_secs(5) }
+    }
+}
+
+/// A handle to one Redis server, cheap to clone. It connects on first use. A connection that broke, timed out
+/// (it may be half-open) or leads to a demoted master is dropped, and the next call makes a new one; the
+/// failed call itself is never repeated here, because it may have run.
+#[derive(Clone)]
+pub struct Redis {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    client: Client,
+    config: AsyncConnectionConfig,
+    /// The number tells connections apart, so that a late error of an old one does not drop its successor.
+    slot: Mutex<(u64, Option<MultiplexedConnection>)>,
+}
+
+impl Redis {
+    /// Checks the url (`redis://`, `rediss://` or `unix://`) without connecting.
+    ///
+    /// # Errors
+    /// If the url cannot be read.
+    pub fn open(url: &str, timeouts: Timeouts) -> Result<Self> {
+        // The url may hold a password, so the message leaves it out.
+        let bad = |cause: RedisError| Invalid::new("redis.url", "…", format!("cannot be used: {cause}"));
+        let info = url.into_connection_info().map_err(bad)?;
+        let info = match info.addr() {
+            ConnectionAddr::Unix(_) => info,
+            _ => info.set_tcp_settings(tcp_settings(timeouts)),
+        };
+        let config = AsyncConnectionConfig::new()
+            .set_connection_timeout(Some(timeouts.connect))
+            .set_response_timeout(Some(timeouts.response));
+        let client = Client::open(info).map_err(bad)?;
+        Ok(Self { inner: Arc::new(Inner { client, config, slot: Mutex::new((0, None)) }) })
+    }
+
+    /// Runs one command.
+    ///
+    /// # Errors
+    /// [`Error::Redis`], after the connect or the response timeout at the latest.
+    pub async fn run(&self, command: &Cmd) -> Result<Value> {
+        let (number, mut connection) = self.connection().await?;
+        match connection.send_packed_command(command).await {
+            Ok(Value::ServerError(error)) => Err(self.failed(number, error.into()).await),
+            Ok(value) => Ok(value),
+            Err(error) => Err(self.failed(number, error).await),
+        }
+    }
+
+    /// Runs one script; loads it first if the server does not know it.
+    ///
+    /// # Errors
+    /// As [`Redis::run`].
+    pub async fn call(&self, call: &Call<'_>) -> Result<Value> {
+        match self.run(&call.command()).await {
+            Err(Error::Redis(trouble)) if trouble.kind == TroubleKind::NoScript => {
+                self.run(&call.script.load_command()).await?;
+                self.run(&call.command()).await
+            }
+            answer => answer,
+        }
+    }
+
+    /// Asks whether Redis is there and takes commands.
+    ///
+    /// # Errors
+    /// As [`Redis::run`]; a server that is loading its data says so.
+    pub async fn ping(&self) -> Result<()> {
+        self.run(&redis::cmd("PING")).await.map(drop)
+    }
+
+    /// The server's clock.
+    ///
+    /// # Errors
+    /// As [`Redis::run`].
+    pub async fn time(&self) -> Result<ServerTime> {
+        let value = self.run(&redis::cmd("TIME")).await?;
+        let (s, us): (i64, i64) = redis::from_redis_value(value)
+            .map_err(|cause| Error::Reply { script: "TIME", detail: cause.to_string() })?;
+        Ok(ServerTime::from_us(s * 1_000_000 + us))
+    }
+
+    async fn connection(&self) -> Result<(u64, MultiplexedConnection)> {
+        // Held while connecting, so that a crowd of callers makes one connection, not one each.
+        let mut slot = self.inner.slot.lock().await;
+        if let (number, Some(connection)) = &*slot {
+            return Ok((*number, connection.clone()));
+        }
+        let made = self.inner.client.get_multiplexed_async_connection_with_config(&self.inner.config).await;
+        let connection = made.map_err(Error::from)?;
+        *slot = (slot.0 + 1, Some(connection.clone()));
+        Ok((slot.0, connection))
+    }
+
+    async fn failed(&self, number: u64, error: RedisError) -> Error {
+        let broken = matches!(error.kind(), ErrorKind::Parse) || error.is_unrecoverable_error();
+        let error = Error::from(error);
+        let useless = matches!(&error, Error::Redis(trouble) if trouble.kind.ends_connection());
+        if broken || useless {
+            let mut slot = self.inner.slot.lock().await;
+            if slot.0 == number {
+                slot.1 = None;
+            }
+        }
+        error
+    }
+}
+
+/// Small commands wait for nobody's ack (nodelay), and a peer that is gone without a word is noticed while
+/// idle (keepalive) and while a command is on its way (user timeout).
+fn tcp_settings(timeouts: Timeouts) -> TcpSettings {
+    let keepalive =
+        TcpKeepalive::new().with_time(Duration::from_secs(15)).with_interval(Duration::from_secs(5));
+    let settings = TcpSettings::default().set_nodelay(true).set_keepalive(keepalive);
+    #[cfg(target_os = "linux")]
+    let settings = settings.set_user_timeout(timeouts.response);
+    #[cfg(not(target_os = "linux"))]
+    let _ = timeouts;
+    settings
+}

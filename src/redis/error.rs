@@ -1,0 +1,73 @@
+//! The table that maps what the Redis client reports to [`Trouble`]. Nothing else looks at error codes.
+
+use redis::{ErrorKind, RedisError, ServerErrorKind};
+
+use crate::error::{Error, Trouble, TroubleKind};
+
+/// Error codes that Redis puts first in its message. Inside a script they stand in the middle of it:
+/// `ERR … -READONLY You can't write …`, or `ERR Error running script …: @user_script: OOM command not allowed …`.
+const CODES: [(&str, TroubleKind); 19] = [
+    ("LOADING", TroubleKind::Loading),
+    ("READONLY", TroubleKind::ReadOnly),
+    ("MASTERDOWN", TroubleKind::MasterDown),
+    ("CLUSTERDOWN", TroubleKind::ClusterDown),
+    ("MOVED", TroubleKind::Moved),
+    ("ASK", TroubleKind::Moved),
+    ("TRYAGAIN", TroubleKind::TryAgain),
+    ("CROSSSLOT", TroubleKind::CrossSlot),
+    ("BUSY", TroubleKind::Busy),
+    ("OOM", TroubleKind::OutOfMemory),
+    ("MISCONF", TroubleKind::Misconf),
+    ("NOREPLICAS", TroubleKind::NoReplicas),
+    ("NOPERM", TroubleKind::NoPerm),
+    ("NOAUTH", TroubleKind::Auth),
+    ("WRONGPASS", TroubleKind::Auth),
+    ("NOSCRIPT", TroubleKind::NoScript),
+    ("EXECABORT", TroubleKind::Other),
+    ("WRONGTYPE", TroubleKind::WrongType),
+    ("UNKILLABLE", TroubleKind::Busy),
+];
+
+impl From<RedisError> for Error {
+    fn from(error: RedisError) -> Self {
+        Self::Redis(Trouble { kind: kind_of(&error), detail: error.to_string() })
+    }
+}
+
+fn kind_of(error: &RedisError) -> TroubleKind {
+    match error.kind() {
+        ErrorKind::Io | ErrorKind::Parse if error.is_timeout() => TroubleKind::Timeout,
+        ErrorKind::Io | ErrorKind::Parse => TroubleKind::Unreachable,
+        ErrorKind::AuthenticationFailed => TroubleKind::Auth,
+        ErrorKind::Server(ServerErrorKind::NoScript) => TroubleKind::NoScript,
+        _ => kind_of_text(error.code().unwrap_or_default(), &error.to_string()),
+    }
+}
+
+fn kind_of_text(code: &str, text: &str) -> TroubleKind {
+    let word = |name: &str| text.split(|c: char| !c.is_ascii_alphanumeric()).any(|part| part == name);
+    let by_code = CODES.iter().find(|(name, _)| *name == code);
+    by_code
+        .or_else(|| CODES.iter().find(|(name, _)| word(name)))
+        .map_or(TroubleKind::Other, |(_, kind)| *kind)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn codes_are_found_at_the_front_and_inside_a_script_error() {
+        for (code, text, kind) in [
+            ("LOADING", "Redis is loading the dataset in memory", TroubleKind::Loading),
+            ("OOM", "command not allowed when used memory > 'maxmemory'", TroubleKind::OutOfMemory),
+            ("ERR", "READONLY You can't write against a read only replica.", TroubleKind::ReadOnly),
+            ("ERR", "Error running script: @user_script:3: -NOREPLICAS Not enough", TroubleKind::NoReplicas),
+            ("NOAUTH", "Authentication required.", TroubleKind::Auth),
+            ("ERR", "unknown command", TroubleKind::Other),
+            ("ERR", "my task is done", TroubleKind::Other),
+        ] {
+            assert_eq!(kind_of_text(code, text), kind, "{code} {text}");
+        }
+    }
+}

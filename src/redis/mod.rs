@@ -1,0 +1,11 @@
+//! The way to Redis: one handle that connects when it is needed and forgets a connection that is of no
+//! more use, the scripts it runs, and the table that names Redis' errors.
+
+mod connect;
+pub mod embedded;
+
+mod error;
+mod script;
+
+pub use connect::{Redis, Timeouts};
+pub use script::{Call, Script};

@@ -1,0 +1,68 @@
+//! Lua scripts and calls of them.
+
+use redis::Cmd;
+
+/// A Lua script with the name it goes by and the digest that Redis knows it under.
+#[derive(Debug)]
+pub struct Script {
+    name: &'static str,
+    source: String,
+    sha: String,
+}
+
+impl Script {
+    /// Takes the source as it will be loaded.
+    #[must_use]
+    pub fn new(name: &'static str, source: String) -> Self {
+        let sha = sha1_smol::Sha1::from(&source).digest().to_string();
+        Self { name, source, sha }
+    }
+
+    /// Scripts that come by SCRIPT LOAD are not evicted; from Redis 7.4 those that come by EVAL are.
+    pub(super) fn load_command(&self) -> Cmd {
+        let mut command = redis::cmd("SCRIPT");
+        command.arg("LOAD").arg(&self.source);
+        command
+    }
+}
+
+/// One call of a script: its keys and arguments.
+#[derive(Debug)]
+pub struct Call<'a> {
+    pub(super) script: &'a Script,
+    keys: &'a [String],
+    arguments: Vec<Vec<u8>>,
+}
+
+impl<'a> Call<'a> {
+    /// A call without arguments yet.
+    #[must_use]
+    pub fn new(script: &'a Script, keys: &'a [String]) -> Self {
+        Self { script, keys, arguments: Vec::new() }
+    }
+
+    /// The name of the script.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        self.script.name
+    }
+
+    /// Adds one argument.
+    #[must_use]
+    pub fn arg(mut self, argument: impl redis::ToRedisArgs) -> Self {
+        argument.write_redis_args(&mut self.arguments);
+        self
+    }
+
+    /// Adds all arguments that an iterator gives.
+    #[must_use]
+    pub fn args<A: redis::ToRedisArgs>(self, arguments: impl IntoIterator<Item = A>) -> Self {
+        arguments.into_iter().fold(self, Self::arg)
+    }
+
+    pub(super) fn command(&self) -> Cmd {
+        let mut command = redis::cmd("EVALSHA");
+        command.arg(&self.script.sha).arg(self.keys.len()).arg(self.keys).arg(&self.arguments);
+        command
+    }
+}

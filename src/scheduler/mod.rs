@@ -1,0 +1,130 @@
+//! Runs a queue: polls it, hands what is due to the handler or the sink, and settles the outcomes.
+//!
+//! ```text
+//!  poller --claims--> worker --outcomes--> settler --ack, retry, bury, release--> Redis
+//!    ^                  |                     |
+//!    +---- room --------+---------------------+        keeper: extends the leases of what is in flight
+//! ```
+//!
+//! All four are tasks of one process that share one multiplexed connection, so acks and the next claim travel
+//! together. Any number of processes can run the same queue: the scripts keep them apart.
+
+mod keeper;
+mod load;
+mod poller;
+mod settings;
+mod settler;
+mod trouble;
+mod worker;
+
+use std::{sync::Arc, time::Duration};
+
+pub use settings::Settings;
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    handler::{Handler, SharedHandler},
+    queue::Queue,
+};
+
+/// Delivers one queue until it is told to stop.
+pub struct Scheduler {
+    queue: Queue,
+    settings: watch::Receiver<Settings>,
+    target: Target,
+    drain_timeout: Duration,
+}
+
+/// Where what is due goes.
+enum Target {
+    /// To a handler in this process, under a lease.
+    Handler(SharedHandler),
+    /// To the stream `fired`, inside the claiming script.
+    Stream,
+}
+
+impl Scheduler {
+    /// Delivers `queue` to `handler`.
+    pub fn new(queue: Queue, settings: Settings, handler: impl Handler) -> Self {
+        Self::watching(queue, fixed(settings), Arc::new(handler))
+    }
+
+    /// Delivers `queue` to its stream `fired`: claim, XADD and removal are one atomic step.
+    #[must_use]
+    pub fn to_stream(queue: Queue, settings: Settings) -> Self {
+        Self::watching_to_stream(queue, fixed(settings))
+    }
+
+    /// As [`Scheduler::new`], with settings that may change while it runs.
+    pub(crate) fn watching(
+        queue: Queue,
+        settings: watch::Receiver<Settings>,
+        handler: SharedHandler,
+    ) -> Self {
+        let target = Target::Handler(handler);
+        Self { queue, settings, target, drain_timeout: settings::DRAIN_TIMEOUT }
+    }
+
+    /// As [`Scheduler::to_stream`], with settings that may change while it runs.
+    pub(crate) fn watching_to_stream(queue: Queue, settings: watch::Receiver<Settings>) -> Self {
+        Self { queue, settings, target: Target::Stream, drain_timeout: settings::DRAIN_TIMEOUT }
+    }
+
+    /// How long handlers that run may go on after the stop, before they are dropped and given back.
+    #[must_use]
+    pub fn drain_timeout(self, drain_timeout: Duration) -> Self {
+        Self { drain_timeout, ..self }
+    }
+
+    /// Runs until `stop` is cancelled, through every error of Redis. Then claims nothing more, gives back
+    /// what was not started, lets running handlers finish within the drain timeout, and settles all of it.
+    pub async fn run(self, stop: CancellationToken) {
+        match self.target {
+            Target::Stream => {
+                let source = poller::ToStream::new(self.queue.clone());
+                poller::run(source, self.queue, self.settings, stop).await;
+            }
+            Target::Handler(handler) => {
+                deliver(self.queue, self.settings, handler, self.drain_timeout, stop).await;
+            }
+        }
+    }
+}
+
+fn fixed(settings: Settings) -> watch::Receiver<Settings> {
+    watch::Sender::new(settings).subscribe()
+}
+
+/// A few claims may wait for the worker to take them; `Load` bounds how many ids they hold.
+const CLAIMS_AHEAD: usize = 4;
+
+async fn deliver(
+    queue: Queue,
+    settings: watch::Receiver<Settings>,
+    handler: SharedHandler,
+    drain_timeout: Duration,
+    stop: CancellationToken,
+) {
+    let load = Arc::new(load::Load::default());
+    let leases = Arc::new(keeper::Leases::default());
+    let (claims, claimed) = mpsc::channel(CLAIMS_AHEAD);
+    // Never holds more than Load lets out.
+    let (outcomes, settled) = mpsc::unbounded_channel();
+
+    let keeper = tokio::spawn(keeper::run(queue.clone(), settings.clone(), Arc::clone(&leases)));
+    let settler = settler::Settler::new(queue.clone(), settings.clone(), Arc::clone(&load), drain_timeout);
+    let settler = tokio::spawn(settler.run(settled, stop.clone()));
+    let worker = worker::Worker { handler, settings: settings.clone(), outcomes, drain_timeout };
+    let worker = tokio::spawn(worker.run(claimed, stop.clone()));
+
+    let source = poller::ToWorker::new(queue.clone(), load, leases, claims);
+    poller::run(source, queue, settings, stop).await;
+    // The poller is gone and with it the sender of claims: worker and settler end in this order.
+    for task in [worker, settler] {
+        if let Err(panic) = task.await {
+            tracing::error!(cause = %panic, "a task of the scheduler panicked");
+        }
+    }
+    keeper.abort();
+}

@@ -1,0 +1,46 @@
+//! What of a queue's configuration the scheduler goes by.
+
+use std::time::Duration;
+
+use crate::config::{Backoff, Config, QueueConfig, Sources};
+
+/// How long running handlers may go on after a stop, unless the configuration says so.
+pub(super) const DRAIN_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// The tunable part of a queue: all of it can change while the scheduler runs.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Settings {
+    /// The longest time between two polls.
+    pub poll_interval: Duration,
+    /// How many ids one claim takes at most; 1 to 1000.
+    pub batch_size: usize,
+    /// How many handlers run at once.
+    pub concurrency: usize,
+    /// How long a claim is held without being extended.
+    pub lease: Duration,
+    /// How many attempts may fail before the id is dead.
+    pub max_attempts: u32,
+    /// How long a failed id waits.
+    pub backoff: Backoff,
+}
+
+impl From<&QueueConfig> for Settings {
+    fn from(config: &QueueConfig) -> Self {
+        Self {
+            poll_interval: config.poll_interval,
+            batch_size: config.batch_size,
+            concurrency: config.concurrency,
+            lease: config.lease,
+            max_attempts: config.max_attempts,
+            backoff: config.backoff.clone(),
+        }
+    }
+}
+
+impl Default for Settings {
+    /// The values of the reference configuration, `config/overdue.toml`.
+    fn default() -> Self {
+        let config = Config::load(&Sources::default()).expect("a test loads the reference configuration");
+        Self::from(config.queues.values().next().expect("the reference has one queue"))
+    }
+}

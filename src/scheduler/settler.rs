@@ -1,0 +1,185 @@
+//! Settles what was delivered: outcomes that came in since the last round trip go out together.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+
+use super::{Settings, keeper::Share, load::Load, trouble::Trouble};
+use crate::{
+    error::Result,
+    queue::{Delivery, Lease, Queue, Rejected, Retried, Retry, Settled},
+};
+
+/// How many outcomes go out together at most.
+const MAX_TOGETHER: usize = 1000;
+
+/// How a delivery ended, and its share in the lease.
+pub(super) struct Settlement {
+    pub(super) verdict: Verdict,
+    pub(super) lease: Share,
+}
+
+/// What to tell the queue.
+pub(super) enum Verdict {
+    /// It is done.
+    Ack(Lease),
+    /// It failed and is to be tried again.
+    Retry { delivery: Delivery, error: String, after: Option<Duration> },
+    /// It is not to be tried again.
+    Bury(Rejected),
+    /// It was not started.
+    Release(Lease),
+}
+
+pub(super) struct Settler {
+    queue: Queue,
+    settings: watch::Receiver<Settings>,
+    load: Arc<Load>,
+    drain_timeout: Duration,
+    trouble: Trouble,
+}
+
+/// Outcomes that go out together, by verb.
+#[derive(Default)]
+struct Round {
+    acks: Vec<Lease>,
+    retries: Vec<Retry>,
+    buried: Vec<Rejected>,
+    released: Vec<Lease>,
+}
+
+impl Settler {
+    pub(super) fn new(
+        queue: Queue,
+        settings: watch::Receiver<Settings>,
+        load: Arc<Load>,
+        drain_timeout: Duration,
+    ) -> Self {
+        let trouble = Trouble::new(queue.name(), "settle");
+        Self { queue, settings, load, drain_timeout, trouble }
+    }
+
+    /// Runs until the worker is gone and its outcomes are settled. After the stop, outcomes that Redis does
+    /// not take within the drain timeout are given up: the leases bring those ids back.
+    pub(super) async fn run(
+        mut self,
+        mut outcomes: mpsc::UnboundedReceiver<Settlement>,
+        stop: CancellationToken,
+    ) {
+        let mut together = Vec::with_capacity(MAX_TOGETHER);
+        while outcomes.recv_many(&mut together, MAX_TOGETHER).await > 0 {
+            let (verdicts, leases): (Vec<_>, Vec<_>) =
+                together.drain(..).map(|settlement| (settlement.verdict, settlement.lease)).unzip();
+            let round = self.round(verdicts);
+            self.settle(round, &stop).await;
+            self.load.settled(leases.len());
+            leases.into_iter().for_each(Share::settle);
+        }
+    }
+
+    fn round(&self, verdicts: Vec<Verdict>) -> Round {
+        let mut round = Round::default();
+        for verdict in verdicts {
+            match verdict {
+                Verdict::Ack(lease) => round.acks.push(lease),
+                Verdict::Release(lease) => round.released.push(lease),
+                Verdict::Bury(rejected) => round.buried.push(rejected),
+                Verdict::Retry { delivery, error, after } => {
+                    let backoff =
+                        || self.settings.borrow().backoff.delay(delivery.failures + 1, rand::random());
+                    let delay = after.unwrap_or_else(backoff);
+                    round.retries.push(Retry { lease: delivery.lease(), delay, error });
+                }
+            }
+        }
+        round
+    }
+
+    /// Tries until Redis has taken all of it. What went through is not said again, except after a lost
+    /// answer: then it answers stale, which does no harm.
+    async fn settle(&mut self, mut round: Round, stop: &CancellationToken) {
+        let mut give_up_at: Option<Instant> = None;
+        while let Err(error) = self.try_settle(&mut round).await {
+            let pause = self.trouble.failed(&error);
+            if stop.is_cancelled() {
+                let limit = *give_up_at.get_or_insert_with(|| Instant::now() + self.drain_timeout);
+                if Instant::now() >= limit {
+                    let open =
+                        round.acks.len() + round.retries.len() + round.buried.len() + round.released.len();
+                    tracing::error!(queue = %self.queue.name(), open, cause = %error, "outcomes given up; the ids will be delivered again");
+                    return;
+                }
+            }
+            tokio::time::sleep(pause).await;
+        }
+        self.trouble.recovered();
+    }
+
+    async fn try_settle(&self, round: &mut Round) -> Result<()> {
+        let max_attempts = self.settings.borrow().max_attempts;
+        // Started together, so that they travel together.
+        let (acked, retried, buried, released) = tokio::join!(
+            self.queue.ack(&round.acks),
+            self.queue.retry(&round.retries, max_attempts),
+            self.queue.bury(&round.buried),
+            self.queue.release(&round.released),
+        );
+        let results = [
+            acked.map(|answers| {
+                self.log_stale("ack", &answers);
+                round.acks.clear();
+            }),
+            retried.map(|answers| {
+                self.log_retried(&round.retries, &answers);
+                round.retries.clear();
+            }),
+            buried.map(|answers| {
+                self.log_buried(&round.buried, &answers);
+                round.buried.clear();
+            }),
+            released.map(|answers| {
+                self.log_stale("release", &answers);
+                round.released.clear();
+            }),
+        ];
+        results.into_iter().collect()
+    }
+
+    /// Stale is what a second delivery, a cancel, or a repeated call after a lost answer looks like.
+    fn log_stale(&self, verb: &'static str, answers: &[Settled]) {
+        let stale = answers.iter().filter(|answer| **answer == Settled::Stale).count();
+        if stale > 0 {
+            tracing::warn!(queue = %self.queue.name(), verb, stale, "stale: the lease was lost or the id cancelled");
+        }
+    }
+
+    fn log_retried(&self, retries: &[Retry], answers: &[Retried]) {
+        for (Retry { lease, error, .. }, answer) in retries.iter().zip(answers) {
+            let (queue, id) = (self.queue.name(), &lease.id);
+            match answer {
+                Retried::Scheduled { at } => {
+                    tracing::info!(%queue, %id, next_attempt_at = %at, error, "attempt failed");
+                }
+                Retried::Dead => tracing::error!(%queue, %id, error, "attempts spent; now in the dead set"),
+                Retried::Superseded => tracing::info!(%queue, %id, error, "attempt failed; registered anew"),
+                Retried::Stale => {
+                    tracing::warn!(%queue, %id, error, "attempt failed, and its lease was lost");
+                }
+            }
+        }
+    }
+
+    fn log_buried(&self, rejected: &[Rejected], answers: &[Settled]) {
+        self.log_stale("bury", answers);
+        for (Rejected { id, reason, error, .. }, answer) in rejected.iter().zip(answers) {
+            if *answer == Settled::Done {
+                let id = String::from_utf8_lossy(id);
+                tracing::error!(queue = %self.queue.name(), %id, reason, error, "now in the dead set");
+            }
+        }
+    }
+}

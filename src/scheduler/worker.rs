@@ -1,0 +1,173 @@
+//! Runs handlers: at most `concurrency` at once, each in a task of its own.
+
+use std::{collections::VecDeque, panic::AssertUnwindSafe, sync::Arc, time::Duration};
+
+use futures_util::FutureExt as _;
+use tokio::{
+    sync::{mpsc, watch},
+    task::JoinSet,
+};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    Settings,
+    keeper::Share,
+    settler::{Settlement, Verdict},
+};
+use crate::{
+    handler::{Outcome, SharedHandler},
+    queue::{Delivery, Rejected},
+};
+
+/// What a claim gives the worker to do.
+pub(super) enum Work {
+    /// Run the handler.
+    Deliver(Claimed),
+    /// Outside the contract: straight to the dead set.
+    Bury(Rejected, Share),
+}
+
+/// A delivery and its share in the lease.
+pub(super) struct Claimed {
+    pub(super) delivery: Delivery,
+    pub(super) lease: Share,
+}
+
+pub(super) struct Worker {
+    pub(super) handler: SharedHandler,
+    pub(super) settings: watch::Receiver<Settings>,
+    pub(super) outcomes: mpsc::UnboundedSender<Settlement>,
+    pub(super) drain_timeout: Duration,
+}
+
+impl Worker {
+    /// Runs until the poller is gone and all that was claimed is handled or given back.
+    pub(super) async fn run(mut self, mut claims: mpsc::Receiver<Vec<Work>>, stop: CancellationToken) {
+        let mut waiting: VecDeque<Claimed> = VecDeque::new();
+        let mut running = JoinSet::new();
+        let abort = CancellationToken::new();
+        let mut open = true;
+        while open || !waiting.is_empty() || !running.is_empty() {
+            if stop.is_cancelled() {
+                self.give_back(&mut waiting);
+                self.drain(&mut running, &abort).await;
+            }
+            self.start(&mut waiting, &mut running, &abort);
+            tokio::select! {
+                Some(ended) = running.join_next() => {
+                    self.settle(ended);
+                    // Whatever else has ended by now: one pass of the loop for many.
+                    while let Some(ended) = running.try_join_next() {
+                        self.settle(ended);
+                    }
+                }
+                claim = claims.recv(), if open => match claim {
+                    Some(work) => self.accept(work, &mut waiting),
+                    None => open = false,
+                },
+                Ok(()) = self.settings.changed() => {}
+                () = stop.cancelled(), if !stop.is_cancelled() => {}
+                // All that was left has just been given back.
+                else => {}
+            }
+        }
+    }
+
+    fn accept(&self, work: Vec<Work>, waiting: &mut VecDeque<Claimed>) {
+        for work in work {
+            match work {
+                Work::Deliver(claimed) => waiting.push_back(claimed),
+                Work::Bury(rejected, lease) => {
+                    self.report(Settlement { verdict: Verdict::Bury(rejected), lease });
+                }
+            }
+        }
+    }
+
+    fn start(
+        &self,
+        waiting: &mut VecDeque<Claimed>,
+        running: &mut JoinSet<Settlement>,
+        abort: &CancellationToken,
+    ) {
+        let concurrency = self.settings.borrow().concurrency;
+        while running.len() < concurrency {
+            let Some(claimed) = waiting.pop_front() else { return };
+            if claimed.lease.is_live() {
+                running.spawn(handle(Arc::clone(&self.handler), claimed, abort.clone()));
+            } else {
+                // Another process may have it already; giving it back is refused as stale then.
+                self.report(release(claimed));
+            }
+        }
+    }
+
+    fn give_back(&self, waiting: &mut VecDeque<Claimed>) {
+        waiting.drain(..).for_each(|claimed| self.report(release(claimed)));
+    }
+
+    /// Lets running handlers finish within the drain timeout; the rest is dropped and given back.
+    async fn drain(&self, running: &mut JoinSet<Settlement>, abort: &CancellationToken) {
+        let deadline = tokio::time::sleep(self.drain_timeout);
+        tokio::pin!(deadline);
+        while !running.is_empty() {
+            tokio::select! {
+                Some(ended) = running.join_next() => self.settle(ended),
+                () = &mut deadline, if !abort.is_cancelled() => {
+                    tracing::warn!(dropped = running.len(), "handlers outlasted drain_timeout; given back");
+                    abort.cancel();
+                }
+            }
+        }
+    }
+
+    fn settle(&self, ended: Result<Settlement, tokio::task::JoinError>) {
+        match ended {
+            Ok(settlement) => self.report(settlement),
+            // Panics of handlers are caught in the task, so this one is ours; the lease brings the id back.
+            Err(cause) => tracing::error!(%cause, "a delivery task ended without an outcome"),
+        }
+    }
+
+    fn report(&self, settlement: Settlement) {
+        // Fails only when the settler panicked: the lease brings the ids back.
+        let _ = self.outcomes.send(settlement);
+    }
+}
+
+fn release(claimed: Claimed) -> Settlement {
+    Settlement { verdict: Verdict::Release(claimed.delivery.lease()), lease: claimed.lease }
+}
+
+async fn handle(handler: SharedHandler, claimed: Claimed, abort: CancellationToken) -> Settlement {
+    let outcome = {
+        let handled = AssertUnwindSafe(handler.handle_dyn(&claimed.delivery)).catch_unwind();
+        tokio::select! {
+            () = abort.cancelled() => None,
+            outcome = handled => Some(outcome),
+        }
+    };
+    let verdict = match outcome {
+        None => return release(claimed),
+        Some(Ok(Outcome::Done)) => Verdict::Ack(claimed.delivery.lease()),
+        Some(Ok(Outcome::Retry { error, after })) => {
+            Verdict::Retry { delivery: claimed.delivery, error, after }
+        }
+        Some(Ok(Outcome::Dead { error })) => Verdict::Bury(Rejected {
+            id: claimed.delivery.id.as_str().into(),
+            token: claimed.delivery.token,
+            reason: "rejected",
+            error,
+        }),
+        Some(Err(panic)) => {
+            let error = format!("handler panicked: {}", panic_message(&*panic));
+            Verdict::Retry { delivery: claimed.delivery, error, after: None }
+        }
+    };
+    Settlement { verdict, lease: claimed.lease }
+}
+
+fn panic_message(panic: &(dyn std::any::Any + Send)) -> &str {
+    let text = panic.downcast_ref::<&str>().copied();
+    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("no message")
+}
