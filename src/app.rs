@@ -7,13 +7,13 @@ use anyhow::Context as _;
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
     sync::watch,
-    task::JoinSet,
+    task::{JoinError, JoinSet},
 };
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     config::{Config, HandlerConfig, RedisConfig, Sources},
-    error::Result,
+    error,
     handler::Log,
     queue::Queue,
     redis::{
@@ -28,10 +28,10 @@ use crate::{
 ///
 /// # Errors
 /// If the url cannot be used.
-pub fn find_redis(config: &RedisConfig) -> Result<Option<Redis>> {
+pub fn find_redis(config: &RedisConfig) -> error::Result<Option<Redis>> {
     let url = config.url.as_ref().map(|url| url.as_str().to_owned());
     let url = url.or_else(|| embedded::find(&config.data_dir));
-    url.map(|url| Redis::open(&url, timeouts(config))).transpose()
+    url.map(|url| Redis::open(&url, Timeouts::from(config))).transpose()
 }
 
 /// Delivers all configured queues until SIGTERM or SIGINT; then drains and stops what it started.
@@ -48,7 +48,11 @@ pub async fn serve(config: Config, sources: Sources) -> anyhow::Result<()> {
 
     let mut current = config;
     loop {
-        match signals.next().await {
+        let asked = tokio::select! {
+            asked = signals.next() => asked,
+            () = running.failed() => break,
+        };
+        match asked {
             Asked::Reload => reload(&mut current, &sources, &running),
             Asked::Stop(name) => {
                 tracing::info!(signal = name, "stopping; a second signal stops at once");
@@ -71,20 +75,17 @@ pub async fn serve(config: Config, sources: Sources) -> anyhow::Result<()> {
         }
     }
     tracing::info!("stopped");
+    anyhow::ensure!(!running.panicked, "a scheduler panicked; see the log");
     Ok(())
 }
 
 async fn redis_to_serve(config: &RedisConfig) -> anyhow::Result<(Redis, Option<Embedded>)> {
     if let Some(url) = &config.url {
-        return Ok((Redis::open(url.as_str(), timeouts(config))?, None));
+        return Ok((Redis::open(url.as_str(), Timeouts::from(config))?, None));
     }
     let settings = EmbeddedSettings { data_dir: config.data_dir.clone(), port: config.port };
     let embedded = Embedded::start(settings).await?;
-    Ok((Redis::open(embedded.url(), timeouts(config))?, Some(embedded)))
-}
-
-fn timeouts(config: &RedisConfig) -> Timeouts {
-    Timeouts { connect: config.connect_timeout, response: config.response_timeout }
+    Ok((Redis::open(embedded.url(), Timeouts::from(config))?, Some(embedded)))
 }
 
 fn log_start(config: &Config, embedded: Option<&Embedded>) {
@@ -106,11 +107,12 @@ fn log_start(config: &Config, embedded: Option<&Embedded>) {
 struct Running {
     settings: BTreeMap<QueueName, watch::Sender<Settings>>,
     tasks: JoinSet<()>,
+    panicked: bool,
 }
 
 impl Running {
     fn start(config: &Config, redis: &Redis, stop: &CancellationToken) -> Self {
-        let mut running = Self { settings: BTreeMap::new(), tasks: JoinSet::new() };
+        let mut running = Self { settings: BTreeMap::new(), tasks: JoinSet::new(), panicked: false };
         for (name, queue_config) in &config.queues {
             let queue = Queue::new(redis.clone(), &config.redis.prefix, name.clone());
             let (sender, settings) = watch::channel(Settings::from(queue_config));
@@ -124,11 +126,25 @@ impl Running {
         running
     }
 
+    /// Returns only if a scheduler ended though nobody asked it to: then the process has to go and be
+    /// restarted, rather than serve some of its queues.
+    async fn failed(&mut self) {
+        match self.tasks.join_next().await {
+            Some(ended) => self.note(ended),
+            None => std::future::pending().await,
+        }
+    }
+
     async fn ended(&mut self) {
         while let Some(ended) = self.tasks.join_next().await {
-            if let Err(cause) = ended {
-                tracing::error!(%cause, "a scheduler panicked");
-            }
+            self.note(ended);
+        }
+    }
+
+    fn note(&mut self, ended: Result<(), JoinError>) {
+        if let Err(cause) = ended {
+            self.panicked = true;
+            tracing::error!(%cause, "a scheduler panicked");
         }
     }
 }

@@ -118,7 +118,7 @@ impl Serialize for Payload {
 }
 
 /// A deadline: milliseconds since the Unix epoch, from 1e11 (March 1973; less looks like seconds) to the year 9999.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct DueAt(i64);
 
 impl DueAt {
@@ -167,8 +167,10 @@ impl FromStr for DueAt {
             return Self::from_ms(ms);
         }
         let Ok(at) = DateTime::parse_from_rfc3339(text) else {
-            let why = if text.parse::<NaiveDateTime>().is_ok() || is_naive(text) {
+            let why = if is_naive(text) {
                 "has no zone: append Z for UTC, or an offset like +02:00"
+            } else if text.parse::<chrono::NaiveDate>().is_ok() {
+                "is a date without a time and a zone: write it like 2026-01-01T14:30:00Z"
             } else {
                 "is no time: write RFC 3339 like 2026-01-01T14:30:00Z, or milliseconds since the epoch"
             };
@@ -180,13 +182,19 @@ impl FromStr for DueAt {
 }
 
 fn is_naive(text: &str) -> bool {
-    NaiveDateTime::parse_from_str(text, "%Y-%m-%d %H:%M:%S%.f").is_ok()
-        || text.parse::<chrono::NaiveDate>().is_ok()
+    text.parse::<NaiveDateTime>().is_ok()
+        || NaiveDateTime::parse_from_str(text, "%Y-%m-%d %H:%M:%S%.f").is_ok()
 }
 
 impl fmt::Display for DueAt {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&rfc3339_ms(self.0))
+    }
+}
+
+impl fmt::Debug for DueAt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
     }
 }
 
@@ -201,6 +209,21 @@ impl Serialize for DueAt {
 pub fn rfc3339_ms(ms: i64) -> String {
     DateTime::<Utc>::from_timestamp_millis(ms)
         .map_or_else(|| ms.to_string(), |at| at.to_rfc3339_opts(SecondsFormat::Millis, true))
+}
+
+/// An id as a foreign client may have written it, fit for a terminal and a log line: what is not UTF-8 becomes
+/// a replacement character, and control characters are escaped.
+#[must_use]
+pub fn printable(id: &[u8]) -> String {
+    let mut text = String::with_capacity(id.len());
+    for character in String::from_utf8_lossy(id).chars() {
+        if character.is_control() {
+            text.extend(character.escape_default());
+        } else {
+            text.push(character);
+        }
+    }
+    text
 }
 
 /// An instant of the Redis server's clock, in microseconds since the epoch: the only clock that counts.
@@ -329,7 +352,8 @@ mod tests {
         assert_eq!(ms("2026-01-01T01:00:00+01:00"), Ok(1_767_225_600_000));
         assert_eq!(ms("2026-01-01T00:00:00.0001Z"), Ok(1_767_225_600_001));
         assert_eq!(ms("1767225600000"), Ok(1_767_225_600_000));
-        for naive in ["2026-01-01T00:00:00", "2026-01-01 00:00:00", "2026-01-01"] {
+        assert!(ms("2026-01-01").unwrap_err().to_string().contains("without a time and a zone"));
+        for naive in ["2026-01-01T00:00:00", "2026-01-01 00:00:00"] {
             assert!(ms(naive).unwrap_err().to_string().contains("no zone"), "{naive}");
         }
         assert!(ms("1767225600").unwrap_err().to_string().contains("seconds"));
@@ -347,6 +371,12 @@ mod tests {
         assert_eq!(json("007"), r#""007""#);
         assert_eq!(json("plain text"), r#""plain text""#);
         assert!(Payload::new("x".repeat(MAX_PAYLOAD_BYTES + 1)).is_err());
+    }
+
+    #[test]
+    fn what_foreign_clients_wrote_cannot_reach_the_terminal_raw() {
+        assert_eq!(printable(b"order-\xff\n\x1b[2J"), "order-\u{fffd}\\n\\u{1b}[2J");
+        assert_eq!(printable("订单 42".as_bytes()), "订单 42");
     }
 
     #[test]

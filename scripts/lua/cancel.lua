@@ -30,7 +30,7 @@ for i = 2, #ARGV do
   local token, left = in_flight(id, touched)
   if score or token then
     local past = past_of(id)
-    local due = past and tonumber(past.retry) == tonumber(score or 0) and past.due or due_of(score or 0)
+    local retrying = past and tonumber(past.retry) == tonumber(score or 0)
     call('ZREM', scheduled, id)
     call('HDEL', payload, id)
     call('HDEL', attempts, id)
@@ -38,7 +38,7 @@ for i = 2, #ARGV do
     if token then
       answer(2, token, left)
     else
-      answer(1, tonumber(due), 0)
+      answer(1, known_due(retrying and past.due or score), 0)
     end
   else
     local buried_at = call('ZSCORE', dead, id)

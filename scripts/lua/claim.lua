@@ -1,5 +1,6 @@
 -- claim: leases what is due, and what is leased but whose lease ran out, under one new token.
--- An id that is due while an earlier delivery of it is still leased waits until that lease ends.
+-- An id that is due while an earlier delivery of it is still leased waits until that lease ends. Large
+-- payloads make a claim shorter than its limit: 3 is in the past then.
 -- KEYS   the eight of lib.lua
 -- ARGV   1 now
 --        2 limit, 1 to 1000 ids
@@ -17,16 +18,12 @@ local limit = tonumber(ARGV[2])
 local token = digits(math.max(tonumber(call('HGET', meta, 'token') or 0) + 1, now_us))
 
 local entries, payloads, records, by_id, touched = {}, {}, {}, {}, {}
-local count = 0
-local any_payload, any_record = false, false
+local count, any_record = 0, false
 
 local function take(id, score, text, record)
   count = count + 1
   entries[2 * count - 1], entries[2 * count] = id, score
-  payloads[count], records[count] = text, record
-  if text then
-    by_id[id], any_payload = text, true
-  end
+  payloads[count], records[count], by_id[id] = text or false, record or false, text or nil
   any_record = any_record or record
 end
 
@@ -42,6 +39,9 @@ end
 -- Leases those due ids that are free, and answers them. NX finds leased ones at no cost: the number of
 -- additions falls short.
 local function lease(ids, scores)
+  if #ids == 0 then
+    return ids, scores
+  end
   local arguments = {}
   for i, id in ipairs(ids) do
     arguments[2 * i - 1], arguments[2 * i] = token, id
@@ -58,18 +58,42 @@ local function lease(ids, scores)
   return free, free_scores
 end
 
--- Four rounds step over up to 4 x limit leased ones at the head before the next poll has to.
-local taken, skip, rounds = {}, 0, 0
-while count < limit and rounds < 4 do
-  local range = call('ZRANGEBYSCORE', scheduled, MIN_DUE, digits(now), 'WITHSCORES', 'LIMIT', skip, limit - count)
+-- The first `room` of those that nobody holds.
+local function free_of(ids, scores, room)
+  local free, free_scores = {}, {}
+  local holders = call('ZMSCORE', leased, unpack(ids))
+  for i, id in ipairs(ids) do
+    if not holders[i] and #free < room then
+      free[#free + 1], free_scores[#free_scores + 1] = id, scores[i]
+    end
+  end
+  return free, free_scores
+end
+
+-- The first round takes what is due, as nearly always nobody holds it. Only where that falls short do up to
+-- three more look behind leased ones at the head, 1000 each; the rest waits for the leases to end.
+local taken, skip, rounds, affordable = {}, 0, 0, true
+while count < limit and rounds < 4 and affordable do
+  local room = limit - count
+  local width = rounds == 0 and room or 1000
+  local range = call('ZRANGEBYSCORE', scheduled, MIN_DUE, digits(now), 'WITHSCORES', 'LIMIT', skip, width)
   if #range == 0 then
     break
   end
   skip, rounds = skip + #range / 2, rounds + 1
-  local ids, scores = lease(ids_and_scores(range))
-  local texts, pasts = payloads_of(ids), pasts_of(ids, scores)
+  local ids, scores = ids_and_scores(range)
+  if rounds > 1 then
+    ids, scores = free_of(ids, scores, room)
+  end
+  local texts, fitting = payloads_of(ids)
+  affordable = fitting == #ids
+  for i = #ids, fitting + 1, -1 do
+    ids[i], scores[i] = nil, nil
+  end
+  ids, scores = lease(ids, scores)
+  local pasts = pasts_of(ids, scores)
   for i, id in ipairs(ids) do
-    take(id, scores[i], texts and texts[i] or false, pasts and pasts[i] or false)
+    take(id, scores[i], texts[id], pasts and pasts[i])
     taken[#taken + 1] = id
   end
 end
@@ -80,7 +104,7 @@ if count > 0 then
   call('HSET', meta, 'token', token)
 end
 if #taken > 0 then -- the sources, now that all destinations are written
-  if any_payload then
+  if next(by_id) then
     call('HDEL', payload, unpack(taken))
   end
   call('ZREM', scheduled, unpack(taken))
@@ -93,6 +117,6 @@ return {
   next_due(),
   impossible(),
   entries,
-  any_payload and payloads or {},
+  next(by_id) and payloads or {},
   any_record and records or {},
 }

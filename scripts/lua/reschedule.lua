@@ -21,11 +21,14 @@ if not old then
 end
 old = tonumber(old)
 if expected ~= '' and old ~= tonumber(expected) then
-  return { 4, math.ceil(old), math.ceil(old) }
+  return { 4, known_due(old), known_due(old) }
 end
 local have_pasts = call('HLEN', attempts) > 0
 call('ZADD', scheduled, digits(due), id)
 if have_pasts then
   call('HDEL', attempts, id)
 end
-return { 1, due, math.ceil(old) }
+if buried then -- a plain ZADD had revived it; without its record nothing else would tell
+  call('ZREM', dead, id)
+end
+return { 1, due, known_due(old) }

@@ -54,7 +54,8 @@ local function decide(id, due)
   return 3
 end
 
-local reply, entries, texts, bare, changed = {}, {}, {}, {}, {}
+local reply, entries, texts, changed = {}, {}, {}, {}
+local bare = {} -- set of new ids without a payload
 for i, id in ipairs(ids) do
   local due, old = dues[i], held[id] or 0
   local code = decide(id, due)
@@ -65,13 +66,14 @@ for i, id in ipairs(ids) do
     local text = ARGV[3 * i + 3]
     if text ~= '' then
       texts[#texts + 1], texts[#texts + 2] = id, text
+      bare[id] = nil
     elseif code == 1 then
-      bare[#bare + 1] = id
+      bare[id] = true
     end
   end
   reply[#reply + 1] = code
-  reply[#reply + 1] = math.ceil(held[id] or 0)
-  reply[#reply + 1] = math.ceil(old)
+  reply[#reply + 1] = known_due(held[id] or 0)
+  reply[#reply + 1] = known_due(old)
 end
 
 if #texts > 0 then
@@ -85,19 +87,9 @@ if #entries > 0 then
   if some_dead then
     call('ZREM', dead, unpack(changed))
   end
-  if have_payloads and #bare > 0 then -- what a plain ZREM left behind is not this registration's
-    local orphans = {}
-    local given = {}
-    for i = 1, #texts, 2 do
-      given[texts[i]] = true
-    end
-    for _, id in ipairs(bare) do
-      if not given[id] then
-        orphans[#orphans + 1] = id
-      end
-    end
-    if #orphans > 0 then
-      call('HDEL', payload, unpack(orphans))
+  if have_payloads then -- what a plain ZREM left behind is not this registration's
+    for id in pairs(bare) do
+      call('HDEL', payload, id)
     end
   end
 end

@@ -2,13 +2,13 @@
 
 use std::process::ExitCode;
 
-use anyhow::Context as _;
+use anyhow::bail;
 
 use super::{Global, output::Output};
 use crate::{
     app,
     config::{Config, ConfigError, Sources},
-    error::{Error, Invalid},
+    error::{Error, Invalid, TroubleKind},
     queue::Queue,
     redis::Redis,
     types::QueueName,
@@ -36,14 +36,27 @@ impl Context {
 
     /// The Redis of the configuration, or the private one of a running `serve`. Answers within seconds.
     pub(super) async fn redis(&self) -> anyhow::Result<Redis> {
-        let redis = app::find_redis(&self.config.redis)?.with_context(|| {
-            format!(
-                "no Redis: `redis.url` is not set, and no `overdue serve` runs on {}; start one, or pass --redis-url",
-                self.config.redis.data_dir.display()
-            )
-        })?;
-        redis.ping().await?;
-        Ok(redis)
+        let config = &self.config.redis;
+        if let Some(redis) = app::find_redis(config)? {
+            match redis.ping().await {
+                Ok(()) => return Ok(redis),
+                // A socket without a server is what a private Redis that was killed leaves behind.
+                Err(Error::Redis(trouble))
+                    if config.url.is_none() && trouble.kind == TroubleKind::Unreachable => {}
+                Err(cause) => return Err(cause.into()),
+            }
+        }
+        bail!(
+            "no Redis: `redis.url` is not set, and no `overdue serve` runs on {}; start one, or pass --redis-url",
+            config.data_dir.display()
+        )
+    }
+
+    /// Says so if no `serve` with this configuration would deliver the queue: it may be a typing error.
+    pub(super) fn warn_if_not_served(&self, name: &QueueName) {
+        if self.config.queues_configured && !self.config.queues.contains_key(name) {
+            eprintln!("note: queue `{name}` is not in this configuration; another `serve` has to deliver it");
+        }
     }
 
     pub(super) async fn queue(&self, name: &QueueName) -> anyhow::Result<Queue> {
@@ -55,9 +68,9 @@ impl Context {
         let queue = self.queue(name).await?;
         let configured = self.config.queues_configured && self.config.queues.contains_key(name);
         if !configured && !queue.exists().await? {
-            let prefix = &self.config.redis.prefix;
+            let pattern = queue.key_pattern();
             return Err(NotFound(format!(
-                "no queue `{name}`: it is not in the configuration, and Redis has no key {prefix}:{{{name}}}:*"
+                "no queue `{name}`: it is not in the configuration, and Redis has no key {pattern}"
             ))
             .into());
         }

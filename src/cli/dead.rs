@@ -34,8 +34,15 @@ pub(super) enum Dead {
 pub(super) struct Which {
     /// The queue
     queue: QueueName,
+    #[command(flatten)]
+    ids: IdsOrAll,
+}
+
+/// Exactly one of both.
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+struct IdsOrAll {
     /// The ids
-    #[arg(required_unless_present = "all", conflicts_with = "all")]
     ids: Vec<Id>,
     /// All dead ids of the queue
     #[arg(long)]
@@ -82,9 +89,10 @@ impl Dead {
 impl Which {
     async fn run(&self, context: &Context, verb: Verb) -> anyhow::Result<()> {
         let queue = context.existing_queue(&self.queue).await?;
+        let ids = &self.ids.ids;
         let (count, unreadable) =
-            if self.all { all(&queue, verb).await? } else { (verb.apply(&queue, &self.ids).await?, 0) };
-        let not_found = self.ids.len().saturating_sub(count);
+            if self.ids.all { all(&queue, verb).await? } else { (verb.apply(&queue, ids).await?, 0) };
+        let not_found = ids.len().saturating_sub(count);
         let result = match verb {
             Verb::Retry => "retried",
             Verb::Delete => "deleted",
@@ -92,11 +100,13 @@ impl Which {
         let done = Done { queue: &self.queue, result, count, not_found };
         context.output.one(&done, &format!("{count} {result}"))?;
         if not_found > 0 {
-            return Err(NotFound(format!("{not_found} of {} ids are not dead", self.ids.len())).into());
+            return Err(NotFound(format!("{not_found} of {} ids are not dead", ids.len())).into());
         }
         if unreadable > 0 {
             bail!(
-                "{unreadable} ids are outside the contract (not 1 to 256 bytes of UTF-8); remove them with ZREM"
+                "{unreadable} ids are outside the contract (1 to 256 bytes of UTF-8 without control characters) \
+                 and stay; in {} remove them with ZREM from dead and with HDEL from attempts and payload",
+                queue.key_pattern()
             );
         }
         Ok(())

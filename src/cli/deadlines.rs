@@ -91,6 +91,7 @@ impl Schedule {
             Scheduled::Kept { due_at, state } => ("kept", Some(state), due_at, None),
             Scheduled::Conflict { due_at } => return Err(conflict(&self.id, due_at)),
         };
+        context.warn_if_not_served(&self.queue);
         let changed = Changed { queue: &self.queue, id: &self.id, result, state, due_at, previous_due_at };
         report(context, &changed)
     }

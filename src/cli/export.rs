@@ -10,10 +10,10 @@ use crate::{
 };
 
 /// `overdue export`
-///
-/// One JSON object a line, {"id", "due_at", "payload"}, in the order of the deadlines. The queue goes on
-/// working meanwhile: an id that changes its state during the export may be missed or written twice.
 #[derive(Debug, Args)]
+#[command(after_long_help = "\
+One JSON object a line, {\"id\", \"due_at\", \"payload\"}, in the order of the deadlines. The queue goes on working
+meanwhile: an id that changes its state during the export may be missed or written twice.")]
 pub(super) struct Export {
     /// The queue
     queue: QueueName,

@@ -7,13 +7,13 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, anyhow, bail};
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use super::{context::Context, output::block};
+use super::{context::Context, csv_lines, output::block};
 use crate::{
     duration,
     error::Invalid,
@@ -25,12 +25,13 @@ use crate::{
 const MAX_LINE_BYTES: u64 = 8 * MAX_PAYLOAD_BYTES as u64;
 
 /// `overdue import`
-///
-/// NDJSON: one object a line, {"id": …, "due_at": RFC 3339 or ms, "payload": …}, or "delay": "30m" instead of
-/// "due_at". CSV: a header line with the same names. Running it twice changes nothing that is still pending,
-/// because by default an id that is scheduled, in flight or dead is kept as it is.
 #[derive(Debug, Args)]
-#[command(verbatim_doc_comment)]
+#[command(after_long_help = "\
+NDJSON: one object a line, {\"id\": …, \"due_at\": …, \"payload\": …}, where due_at is RFC 3339 with a zone or
+milliseconds since the epoch; or \"delay\": \"30m\" instead of due_at. CSV: a header line with the same names.
+
+Running it twice changes nothing that is still pending, because by default an id that is scheduled, in flight
+or dead is kept as it is.")]
 pub(super) struct Import {
     /// The queue
     queue: QueueName,
@@ -95,10 +96,12 @@ impl Import {
     pub(super) async fn run(&self, context: &Context) -> anyhow::Result<()> {
         let (input, bytes) = self.open()?;
         let queue = context.queue(&self.queue).await?;
+        context.warn_if_not_served(&self.queue);
         let bar = progress_bar(bytes);
         let mut input = BufReader::with_capacity(1 << 20, bar.wrap_read(input));
         let lines = match self.format(&mut input)? {
             FileFormat::Ndjson => ndjson(input),
+            FileFormat::Csv if is_empty(&mut input)? => Box::new(std::iter::empty()),
             FileFormat::Csv => csv(input)?,
         };
         let report = self.register(&queue, lines, &bar).await;
@@ -130,14 +133,12 @@ impl Import {
         if let Some(format) = self.format {
             return Ok(format);
         }
-        match self.file.extension().and_then(|extension| extension.to_str()) {
-            Some("csv") => Ok(FileFormat::Csv),
-            Some("ndjson" | "jsonl" | "json") => Ok(FileFormat::Ndjson),
-            _ => {
-                let first = input.fill_buf().context("cannot read the input")?.trim_ascii_start().first();
-                Ok(if first == Some(&b'{') { FileFormat::Ndjson } else { FileFormat::Csv })
-            }
-        }
+        Ok(match self.file.extension().and_then(|extension| extension.to_str()) {
+            Some("csv") => FileFormat::Csv,
+            Some("ndjson" | "jsonl" | "json") => FileFormat::Ndjson,
+            _ if beginning(input)?.trim_ascii_start().starts_with(b"{") => FileFormat::Ndjson,
+            _ => FileFormat::Csv,
+        })
     }
 
     /// Registers in steps of 1000; the error is the line that stopped it.
@@ -156,7 +157,8 @@ impl Import {
                 Ok(registration) => step.push(registration),
                 Err(cause) => {
                     report.failed += 1;
-                    let cause = cause.context(format!("line {number}"));
+                    // Flattened: a bad value in a file is a failure of the import, not wrong usage.
+                    let cause = anyhow!("line {number}: {cause:#}");
                     if self.on_error == OnError::Stop {
                         stopped = Some(cause);
                         break;
@@ -194,6 +196,15 @@ impl Import {
     }
 }
 
+fn beginning(input: &mut impl BufRead) -> anyhow::Result<&[u8]> {
+    input.fill_buf().context("cannot read the input")
+}
+
+/// An empty export is an empty import, not a CSV file without its header.
+fn is_empty(input: &mut impl BufRead) -> anyhow::Result<bool> {
+    Ok(beginning(input)?.is_empty())
+}
+
 /// Line numbers and what stands there.
 type Lines<'a> = Box<dyn Iterator<Item = (u64, anyhow::Result<Registration>)> + Send + 'a>;
 
@@ -209,7 +220,7 @@ fn ndjson<'a>(mut input: impl BufRead + Send + 'a) -> Lines<'a> {
                 Ok(_) if line.trim_ascii().is_empty() => {}
                 Ok(_) if line.last() != Some(&b'\n') && line.len() as u64 == MAX_LINE_BYTES => {
                     let skipped = input.skip_until(b'\n').context("cannot read on").map(drop);
-                    let too_long = anyhow::anyhow!("is longer than {MAX_LINE_BYTES} bytes");
+                    let too_long = anyhow!("is longer than {MAX_LINE_BYTES} bytes");
                     return Some((number, Err(skipped.err().unwrap_or(too_long))));
                 }
                 Ok(_) => return Some((number, parse_json(line.trim_ascii()))),
@@ -239,17 +250,12 @@ fn parse_json(line: &[u8]) -> anyhow::Result<Registration> {
 }
 
 fn csv<'a>(input: impl BufRead + Send + 'a) -> anyhow::Result<Lines<'a>> {
+    let (input, mut line_counter) = csv_lines::tap(input);
     let mut reader = csv::ReaderBuilder::new().trim(csv::Trim::Headers).from_reader(input);
     let columns = Columns::find(reader.headers().context("cannot read the CSV header")?)?;
     let lines = reader.into_records().map(move |record| match record {
-        Ok(record) => {
-            let number = record.position().map_or(0, csv::Position::line);
-            (number, columns.parse(&record))
-        }
-        Err(cause) => {
-            let number = cause.position().map_or(0, csv::Position::line);
-            (number, Err(cause.into()))
-        }
+        Ok(record) => (line_counter.line_of(record.position()), columns.parse(&record)),
+        Err(cause) => (line_counter.line_of(cause.position()), Err(cause.into())),
     });
     // A broken reader would repeat its error without end.
     let mut broken = false;

@@ -27,8 +27,8 @@ pub(super) struct List {
 #[derive(Debug, Args)]
 pub(super) struct Paging {
     /// How many ids to print at most
-    #[arg(long, value_name = "N", default_value_t = 100)]
-    limit: usize,
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..))]
+    limit: u32,
     /// Continue where an earlier page ended
     #[arg(long)]
     cursor: Option<Cursor>,
@@ -66,8 +66,9 @@ pub(super) async fn print(
 ) -> anyhow::Result<()> {
     let mut cursor = paging.cursor.clone();
     let mut rows = Vec::new();
-    while rows.len() < paging.limit {
-        let page = queue.list(state, paging.limit - rows.len(), cursor.as_ref()).await?;
+    let limit = paging.limit as usize;
+    while rows.len() < limit {
+        let page = queue.list(state, limit - rows.len(), cursor.as_ref()).await?;
         rows.extend(page.rows);
         cursor = page.next;
         if cursor.is_none() {

@@ -3,6 +3,7 @@
 mod completions;
 mod config;
 mod context;
+mod csv_lines;
 mod dead;
 mod deadlines;
 mod export;

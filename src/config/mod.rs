@@ -65,6 +65,32 @@ impl Config {
     }
 }
 
+impl Default for Config {
+    /// The reference configuration.
+    fn default() -> Self {
+        Self::load(&Sources::default()).expect("a test holds that the reference configuration is valid")
+    }
+}
+
+impl Default for RedisConfig {
+    fn default() -> Self {
+        Config::default().redis
+    }
+}
+
+impl Default for ServeConfig {
+    fn default() -> Self {
+        Config::default().serve
+    }
+}
+
+impl Default for QueueConfig {
+    fn default() -> Self {
+        let orders = Config::default().queues.into_values().next();
+        orders.expect("the reference configuration holds one queue")
+    }
+}
+
 /// Where Redis is and how long to wait for it.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct RedisConfig {
@@ -134,7 +160,7 @@ pub struct QueueConfig {
     /// How long a claimed id belongs to its process unless extended, three poll intervals to 24 h.
     #[serde(serialize_with = "duration_as_text")]
     pub lease: Duration,
-    /// Deliveries of an id before it is moved to the dead set, at least 1.
+    /// How many attempts may fail before the id is moved to the dead set, at least 1.
     pub max_attempts: u32,
     /// The pause before the next attempt.
     pub backoff: Backoff,

@@ -299,7 +299,7 @@ pub struct Rejected {
 /// All that is known of one id. Its JSON form is what `show` and `list` print.
 #[derive(Debug, Clone, Serialize)]
 pub struct Shown {
-    /// The id. One outside the contract is shown with replacement characters.
+    /// The id. One outside the contract is shown as [`printable`](crate::types::printable) makes it.
     pub id: String,
     /// The queue.
     pub queue: QueueName,

@@ -7,7 +7,7 @@ use super::{
 };
 use crate::{
     error::Result,
-    types::{DueAt, Id, Payload, ServerTime, Token},
+    types::{DueAt, Id, Payload, ServerTime, Token, printable},
 };
 
 impl Queue {
@@ -77,7 +77,7 @@ impl Queue {
             let (id, score) = (values.bytes()?.unwrap_or_default(), values.bytes()?.unwrap_or_default());
             let (record, claimed_score, lease_end) = (values.record()?, values.bytes()?, values.due_at()?);
             let payload = values.bytes()?;
-            let name = String::from_utf8_lossy(&id);
+            let name = printable(&id);
             let at = due_of(&score);
             let row = match state {
                 State::Scheduled => self.scheduled_row(&name, at, record),

@@ -20,14 +20,22 @@ const FIRED: (&str, &str) = ("fired", "stream");
 /// The keys of one queue.
 #[derive(Debug, Clone)]
 pub(super) struct Keys {
+    /// What all of them begin with.
+    base: String,
     /// The eight of `lib.lua`, then `fired`.
     all: Vec<String>,
 }
 
 impl Keys {
     pub(super) fn new(prefix: &str, queue: &QueueName) -> Self {
-        let spell = |(part, _): &(&str, &str)| format!("{prefix}:{{{queue}}}:{part}");
-        Self { all: PARTS.iter().chain([&FIRED]).map(spell).collect() }
+        let base = format!("{prefix}:{{{queue}}}:");
+        let all = PARTS.iter().chain([&FIRED]).map(|(part, _)| format!("{base}{part}")).collect();
+        Self { base, all }
+    }
+
+    /// For messages.
+    pub(super) fn pattern(&self) -> String {
+        format!("{}*", self.base)
     }
 
     /// What every script gets.

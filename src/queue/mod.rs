@@ -77,6 +77,12 @@ impl Queue {
         &self.redis
     }
 
+    /// What its keys look like, for messages.
+    #[must_use]
+    pub fn key_pattern(&self) -> String {
+        self.keys.pattern()
+    }
+
     /// True if Redis holds any key of it. A queue that only ever ran empty holds none.
     ///
     /// # Errors

@@ -66,10 +66,10 @@ impl Reply {
         Ok(self.bytes()?.and_then(|score| due_of(&score)))
     }
 
-    /// The JSON record of an id, see `lib.lua`; the default where there is none.
+    /// The JSON record of an id, see `lib.lua`. Where there is none, or somebody damaged it, the default.
     pub(super) fn record(&mut self) -> Result<Record> {
-        let script = self.script;
-        self.bytes()?.map_or_else(|| Ok(Record::default()), |json| Record::parse(script, &json))
+        let json = self.bytes()?;
+        Ok(json.and_then(|json| serde_json::from_slice(&json).ok()).unwrap_or_default())
     }
 
     pub(super) fn nested(&mut self) -> Result<Self> {
@@ -108,10 +108,6 @@ pub(super) struct Record {
 }
 
 impl Record {
-    pub(super) fn parse(script: &'static str, json: &[u8]) -> Result<Self> {
-        serde_json::from_slice(json).map_err(|cause| Error::Reply { script, detail: cause.to_string() })
-    }
-
     pub(super) fn due_at(&self) -> Option<DueAt> {
         due_of(self.due.as_ref()?.as_bytes())
     }

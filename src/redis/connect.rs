@@ -11,6 +11,7 @@ use tokio::sync::Mutex;
 
 use super::script::Call;
 use crate::{
+    config::RedisConfig,
     error::{Error, Invalid, Result, TroubleKind},
     types::ServerTime,
 };
@@ -24,10 +25,16 @@ pub struct Timeouts {
     pub response: Duration,
 }
 
+impl From<&RedisConfig> for Timeouts {
+    fn from(config: &RedisConfig) -> Self {
+        Self { connect: config.connect_timeout, response: config.response_timeout }
+    }
+}
+
 impl Default for Timeouts {
-    /// Two seconds to connect, five for an answer: the values of the reference configuration.
+    /// The values of the reference configuration.
     fn default() -> Self {
-        Self { connect: Duration::from_secs(2), response: Duration::from_secs(5) }
+        Self::from(&RedisConfig::default())
     }
 }
 

@@ -20,10 +20,14 @@ mod worker;
 use std::{sync::Arc, time::Duration};
 
 pub use settings::Settings;
-use tokio::sync::{mpsc, watch};
+use tokio::{
+    sync::{mpsc, watch},
+    task::JoinSet,
+};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    config::ServeConfig,
     handler::{Handler, SharedHandler},
     queue::Queue,
 };
@@ -62,13 +66,12 @@ impl Scheduler {
         settings: watch::Receiver<Settings>,
         handler: SharedHandler,
     ) -> Self {
-        let target = Target::Handler(handler);
-        Self { queue, settings, target, drain_timeout: settings::DRAIN_TIMEOUT }
+        Self { queue, settings, target: Target::Handler(handler), drain_timeout: default_drain_timeout() }
     }
 
     /// As [`Scheduler::to_stream`], with settings that may change while it runs.
     pub(crate) fn watching_to_stream(queue: Queue, settings: watch::Receiver<Settings>) -> Self {
-        Self { queue, settings, target: Target::Stream, drain_timeout: settings::DRAIN_TIMEOUT }
+        Self { queue, settings, target: Target::Stream, drain_timeout: default_drain_timeout() }
     }
 
     /// How long handlers that run may go on after the stop, before they are dropped and given back.
@@ -92,6 +95,10 @@ impl Scheduler {
     }
 }
 
+fn default_drain_timeout() -> Duration {
+    ServeConfig::default().drain_timeout
+}
+
 fn fixed(settings: Settings) -> watch::Receiver<Settings> {
     watch::Sender::new(settings).subscribe()
 }
@@ -112,19 +119,22 @@ async fn deliver(
     // Never holds more than Load lets out.
     let (outcomes, settled) = mpsc::unbounded_channel();
 
-    let keeper = tokio::spawn(keeper::run(queue.clone(), settings.clone(), Arc::clone(&leases)));
-    let settler = settler::Settler::new(queue.clone(), settings.clone(), Arc::clone(&load), drain_timeout);
-    let settler = tokio::spawn(settler.run(settled, stop.clone()));
-    let worker = worker::Worker { handler, settings: settings.clone(), outcomes, drain_timeout };
-    let worker = tokio::spawn(worker.run(claimed, stop.clone()));
+    // Dropped, and so aborted, when this returns: it would extend leases without end.
+    let mut keeper = JoinSet::new();
+    keeper.spawn(keeper::run(queue.clone(), settings.clone(), Arc::clone(&leases)));
 
+    let settler = settler::Settler::new(queue.clone(), settings.clone(), Arc::clone(&load), drain_timeout);
+    let worker = worker::Worker { handler, settings: settings.clone(), outcomes, drain_timeout };
     let source = poller::ToWorker::new(queue.clone(), load, leases, claims);
-    poller::run(source, queue, settings, stop).await;
-    // The poller is gone and with it the sender of claims: worker and settler end in this order.
-    for task in [worker, settler] {
-        if let Err(panic) = task.await {
-            tracing::error!(cause = %panic, "a task of the scheduler panicked");
+    // After the stop they end in this order, each when the one before it has dropped its end of their channel.
+    let mut tasks = JoinSet::new();
+    tasks.spawn(poller::run(source, queue, settings, stop.clone()));
+    tasks.spawn(worker.run(claimed, stop.clone()));
+    tasks.spawn(settler.run(settled, stop));
+    while let Some(ended) = tasks.join_next().await {
+        // Handlers' panics are caught, so this one is a bug of ours: passed on rather than run with a part.
+        if let Err(cause) = ended {
+            std::panic::resume_unwind(cause.into_panic());
         }
     }
-    keeper.abort();
 }

@@ -27,12 +27,31 @@ use crate::{
 pub(super) struct Ticked {
     /// The instant of the claim, by the clock of Redis.
     now: ServerTime,
-    /// True if the claim took as many as it was allowed to, so that more may be due.
-    full: bool,
+    /// How much of what it was allowed to.
+    taken: Taken,
     /// The earliest deadline that is still pending.
     next: Option<DueAt>,
     /// How many entries have an impossible score.
     impossible: u64,
+}
+
+/// How much a tick took.
+#[derive(Debug, Clone, Copy)]
+enum Taken {
+    None,
+    Some,
+    /// As much as it was allowed to: more may be due.
+    All,
+}
+
+impl Taken {
+    fn new(count: usize, limit: usize) -> Self {
+        match count {
+            0 => Self::None,
+            _ if count < limit => Self::Some,
+            _ => Self::All,
+        }
+    }
 }
 
 /// Where the poller takes from and gives to: a handler's worker, or an in-Redis sink.
@@ -86,20 +105,25 @@ async fn poll(
     let age = sent.elapsed() / 2;
     if ticked.impossible > 0 {
         let moved = queue.reject().await?;
-        tracing::warn!(queue = %queue.name(), moved, "entries with an impossible score are now in the dead set");
+        // None, if they wait for earlier deliveries of the same ids to end.
+        if moved > 0 {
+            let queue = queue.name();
+            tracing::warn!(%queue, moved, "entries with an impossible score are now in the dead set");
+        }
     }
     Ok(pause(&ticked, settings.poll_interval).saturating_sub(age))
 }
 
-/// Promise P8: sleep until the earliest pending deadline, at most one poll interval. A deadline that is
-/// pending though it has passed belongs to an id whose earlier delivery is still under way.
+/// Promise P8: sleep until the earliest pending deadline, at most one poll interval. A tick that left due ids
+/// although it took some (its payloads were large) is followed at once; one that could take none of them,
+/// because their earlier deliveries are still under way, is not.
 fn pause(ticked: &Ticked, poll_interval: Duration) -> Duration {
-    if ticked.full {
-        return Duration::ZERO;
-    }
-    match ticked.next.map(|next| ticked.now.until(next)) {
-        Some(until) if !until.is_zero() => until.min(poll_interval),
-        _ => poll_interval,
+    let until_next = ticked.next.map_or(poll_interval, |next| ticked.now.until(next));
+    match ticked.taken {
+        Taken::All => Duration::ZERO,
+        Taken::Some if until_next.is_zero() => Duration::ZERO,
+        Taken::None if until_next.is_zero() => poll_interval,
+        Taken::Some | Taken::None => until_next.min(poll_interval),
     }
 }
 
@@ -131,8 +155,12 @@ impl Source for ToWorker {
         let sent = Instant::now();
         let claim = self.queue.claim(limit, settings.lease).await?;
         let taken = claim.deliveries.len() + claim.unreadable.len();
-        let ticked =
-            Ticked { now: claim.now, full: taken >= limit, next: claim.next, impossible: claim.impossible };
+        let ticked = Ticked {
+            now: claim.now,
+            taken: Taken::new(taken, limit),
+            next: claim.next,
+            impossible: claim.impossible,
+        };
         let Some(token) = claim.token else { return Ok(ticked) };
 
         let lease = self.leases.hold(token, taken, sent + settings.lease);
@@ -176,7 +204,7 @@ impl Source for ToStream {
         }
         Ok(Ticked {
             now: fired.now,
-            full: fired.count >= limit,
+            taken: Taken::new(fired.count, limit),
             next: fired.next,
             impossible: fired.impossible,
         })
@@ -189,27 +217,30 @@ mod tests {
 
     const POLL_INTERVAL: Duration = Duration::from_millis(100);
 
-    fn pause_ms(next_in_ms: Option<i64>, full: bool) -> u64 {
+    fn pause_ms(next_in_ms: Option<i64>, taken: Taken) -> u64 {
         let now_ms = 1_767_225_600_000;
         let next = next_in_ms.map(|ms| DueAt::from_ms(now_ms + ms).unwrap());
-        let ticked = Ticked { now: ServerTime::from_ms(now_ms), full, next, impossible: 0 };
+        let ticked = Ticked { now: ServerTime::from_ms(now_ms), taken, next, impossible: 0 };
         pause(&ticked, POLL_INTERVAL).as_millis() as u64
     }
 
     #[test]
     fn sleeps_until_the_earliest_deadline_and_at_most_one_poll_interval() {
-        assert_eq!(pause_ms(Some(30), false), 30);
-        assert_eq!(pause_ms(Some(300), false), 100);
-        assert_eq!(pause_ms(None, false), 100);
+        for taken in [Taken::None, Taken::Some] {
+            assert_eq!(pause_ms(Some(30), taken), 30);
+            assert_eq!(pause_ms(Some(300), taken), 100);
+            assert_eq!(pause_ms(None, taken), 100);
+        }
     }
 
     #[test]
-    fn a_full_batch_is_followed_at_once() {
-        assert_eq!(pause_ms(Some(300), true), 0);
+    fn a_tick_that_left_due_ids_is_followed_at_once() {
+        assert_eq!(pause_ms(Some(300), Taken::All), 0);
+        assert_eq!(pause_ms(Some(-5), Taken::Some), 0);
     }
 
     #[test]
     fn a_due_id_that_cannot_be_claimed_yet_makes_no_busy_loop() {
-        assert_eq!(pause_ms(Some(-5), false), 100);
+        assert_eq!(pause_ms(Some(-5), Taken::None), 100);
     }
 }

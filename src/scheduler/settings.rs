@@ -2,10 +2,7 @@
 
 use std::time::Duration;
 
-use crate::config::{Backoff, Config, QueueConfig, Sources};
-
-/// How long running handlers may go on after a stop, unless the configuration says so.
-pub(super) const DRAIN_TIMEOUT: Duration = Duration::from_secs(20);
+use crate::config::{Backoff, QueueConfig};
 
 /// The tunable part of a queue: all of it can change while the scheduler runs.
 #[derive(Debug, Clone, PartialEq)]
@@ -40,7 +37,6 @@ impl From<&QueueConfig> for Settings {
 impl Default for Settings {
     /// The values of the reference configuration, `config/overdue.toml`.
     fn default() -> Self {
-        let config = Config::load(&Sources::default()).expect("a test loads the reference configuration");
-        Self::from(config.queues.values().next().expect("the reference has one queue"))
+        Self::from(&QueueConfig::default())
     }
 }

@@ -12,6 +12,7 @@ use super::{Settings, keeper::Share, load::Load, trouble::Trouble};
 use crate::{
     error::Result,
     queue::{Delivery, Lease, Queue, Rejected, Retried, Retry, Settled},
+    types::printable,
 };
 
 /// How many outcomes go out together at most.
@@ -177,7 +178,7 @@ impl Settler {
         self.log_stale("bury", answers);
         for (Rejected { id, reason, error, .. }, answer) in rejected.iter().zip(answers) {
             if *answer == Settled::Done {
-                let id = String::from_utf8_lossy(id);
+                let id = printable(id);
                 tracing::error!(queue = %self.queue.name(), %id, reason, error, "now in the dead set");
             }
         }

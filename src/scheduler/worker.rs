@@ -41,19 +41,16 @@ pub(super) struct Worker {
 }
 
 impl Worker {
-    /// Runs until the poller is gone and all that was claimed is handled or given back.
+    /// Runs until the stop; then gives back what was not started, and ends when what runs is finished and
+    /// the poller is gone.
     pub(super) async fn run(mut self, mut claims: mpsc::Receiver<Vec<Work>>, stop: CancellationToken) {
-        let mut waiting: VecDeque<Claimed> = VecDeque::new();
+        let mut waiting = VecDeque::new();
         let mut running = JoinSet::new();
         let abort = CancellationToken::new();
-        let mut open = true;
-        while open || !waiting.is_empty() || !running.is_empty() {
-            if stop.is_cancelled() {
-                self.give_back(&mut waiting);
-                self.drain(&mut running, &abort).await;
-            }
+        while !stop.is_cancelled() {
             self.start(&mut waiting, &mut running, &abort);
             tokio::select! {
+                () = stop.cancelled() => {}
                 Some(ended) = running.join_next() => {
                     self.settle(ended);
                     // Whatever else has ended by now: one pass of the loop for many.
@@ -61,16 +58,12 @@ impl Worker {
                         self.settle(ended);
                     }
                 }
-                claim = claims.recv(), if open => match claim {
-                    Some(work) => self.accept(work, &mut waiting),
-                    None => open = false,
-                },
+                Some(work) = claims.recv() => self.accept(work, &mut waiting),
                 Ok(()) = self.settings.changed() => {}
-                () = stop.cancelled(), if !stop.is_cancelled() => {}
-                // All that was left has just been given back.
-                else => {}
             }
         }
+        self.give_back(&mut waiting);
+        tokio::join!(self.drain(&mut running, &abort), self.refuse(&mut claims));
     }
 
     fn accept(&self, work: Vec<Work>, waiting: &mut VecDeque<Claimed>) {
@@ -104,6 +97,15 @@ impl Worker {
 
     fn give_back(&self, waiting: &mut VecDeque<Claimed>) {
         waiting.drain(..).for_each(|claimed| self.report(release(claimed)));
+    }
+
+    /// Gives back a claim that was on its way when the stop came.
+    async fn refuse(&self, claims: &mut mpsc::Receiver<Vec<Work>>) {
+        let mut waiting = VecDeque::new();
+        while let Some(work) = claims.recv().await {
+            self.accept(work, &mut waiting);
+            self.give_back(&mut waiting);
+        }
     }
 
     /// Lets running handlers finish within the drain timeout; the rest is dropped and given back.

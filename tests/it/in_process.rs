@@ -1,0 +1,253 @@
+//! The library: a handler in this process, driven by a real queue.
+
+use std::{
+    collections::HashMap,
+    future::pending,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use overdue::{
+    handler::{Delivery, Handler, Outcome, handler_fn},
+    scheduler::{Scheduler, Settings},
+};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use crate::support::{Rig, T0, eventually, many};
+
+fn settings() -> Settings {
+    let mut settings = Settings { poll_interval: Duration::from_millis(20), ..Settings::default() };
+    settings.lease = Duration::from_millis(400);
+    settings.backoff.initial = Duration::from_millis(10);
+    settings.backoff.max = Duration::from_millis(20);
+    settings.max_attempts = 3;
+    settings
+}
+
+struct Running {
+    stop: CancellationToken,
+    task: JoinHandle<()>,
+}
+
+fn run(rig: &Rig, settings: Settings, handler: impl Handler) -> Running {
+    run_with(rig, settings, handler, Duration::from_secs(20))
+}
+
+fn run_with(rig: &Rig, settings: Settings, handler: impl Handler, drain_timeout: Duration) -> Running {
+    let stop = CancellationToken::new();
+    let queue = (**rig).clone();
+    let scheduler = Scheduler::new(queue, settings, handler).drain_timeout(drain_timeout);
+    Running { task: tokio::spawn(scheduler.run(stop.clone())), stop }
+}
+
+impl Running {
+    async fn stop(self) {
+        self.stop.cancel();
+        self.task.await.expect("the scheduler does not panic");
+    }
+}
+
+/// Which attempts of which ids were seen.
+type Seen = Arc<Mutex<HashMap<String, Vec<Delivery>>>>;
+
+fn note(seen: &Seen, delivery: &Delivery) -> usize {
+    let mut seen = seen.lock().unwrap();
+    let attempts = seen.entry(delivery.id.to_string()).or_default();
+    attempts.push(delivery.clone());
+    attempts.len()
+}
+
+async fn is_empty(rig: &Rig) {
+    eventually("all is done", async || (rig.keys().await == ["meta"]).then_some(())).await;
+}
+
+#[tokio::test]
+async fn a_failed_attempt_is_tried_again_with_all_that_belongs_to_it() {
+    let rig = Rig::new().await;
+    let seen = Seen::default();
+    let notes = Arc::clone(&seen);
+    let handler = handler_fn(move |delivery: Delivery| {
+        let attempt = note(&notes, &delivery);
+        async move { if attempt < 3 { Outcome::retry("not yet") } else { Outcome::Done } }
+    });
+    rig.put("a", T0, "{\"amount\":\"100.00\"}").await;
+    let running = run(&rig, settings(), handler);
+    is_empty(&rig).await;
+    running.stop().await;
+
+    let seen = seen.lock().unwrap();
+    let attempts = &seen["a"];
+    assert_eq!(attempts.iter().map(|delivery| delivery.attempt).collect::<Vec<_>>(), [1, 2, 3]);
+    assert!(attempts.iter().all(|delivery| delivery.due_at.as_ms() == T0));
+    assert!(attempts.iter().all(|delivery| delivery.first_token == attempts[0].token));
+    assert!(
+        attempts.iter().all(|delivery| delivery.payload == attempts[0].payload && delivery.payload.is_some())
+    );
+    assert!(attempts.windows(2).all(|pair| pair[0].token < pair[1].token));
+}
+
+#[tokio::test]
+async fn panics_and_failures_spend_attempts_and_a_verdict_buries_at_once() {
+    let rig = Rig::new().await;
+    let seen = Seen::default();
+    let notes = Arc::clone(&seen);
+    let handler = handler_fn(move |delivery: Delivery| {
+        note(&notes, &delivery);
+        async move {
+            match delivery.id.as_str() {
+                "n0" => panic!("the handler is broken"),
+                "n1" => Outcome::retry("the endpoint is down"),
+                "n2" => Outcome::dead("no such customer"),
+                _ => Outcome::Done,
+            }
+        }
+    });
+    rig.schedule_all(&many(10)).await;
+    let running = run(&rig, settings(), handler);
+    eventually("three are dead", async || (rig.counts().await.unwrap().dead == 3).then_some(())).await;
+    eventually("the others are done", async || rig.members("leased").await.is_empty().then_some(())).await;
+    running.stop().await;
+
+    let attempts = |name: &str| seen.lock().unwrap()[name].len();
+    assert_eq!([attempts("n0"), attempts("n1"), attempts("n2"), attempts("n3")], [3, 3, 1, 1]);
+    let error = |shown: Option<overdue::queue::Shown>| shown.unwrap().error.unwrap();
+    assert!(error(rig.shown("n0").await).contains("panicked: the handler is broken"));
+    assert_eq!(rig.shown("n1").await.unwrap().reason.as_deref(), Some("attempts_spent"));
+    let rejected = rig.shown("n2").await.unwrap();
+    assert_eq!(
+        (rejected.reason.as_deref(), error(Some(rejected.clone()))),
+        (Some("rejected"), "no such customer".to_owned())
+    );
+}
+
+#[tokio::test]
+async fn leases_are_extended_while_a_handler_runs() {
+    let rig = Rig::new().await;
+    let handler = handler_fn(|_| async {
+        // Three leases long.
+        tokio::time::sleep(Duration::from_millis(1200)).await;
+        Outcome::Done
+    });
+    rig.put("a", T0, "").await;
+    let running = run(&rig, settings(), handler);
+    eventually("it is in flight", async || rig.shown("a").await.filter(|shown| shown.lease.is_some())).await;
+    is_empty(&rig).await;
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn no_more_handlers_run_at_once_than_allowed() {
+    let rig = Rig::new().await;
+    let (now, most) = (Arc::new(Mutex::new(0)), Arc::new(Mutex::new(0)));
+    let (counter, maximum) = (Arc::clone(&now), Arc::clone(&most));
+    let handler = handler_fn(move |_| {
+        let (counter, maximum) = (Arc::clone(&counter), Arc::clone(&maximum));
+        async move {
+            let running = {
+                let mut now = counter.lock().unwrap();
+                *now += 1;
+                *now
+            };
+            {
+                let mut most = maximum.lock().unwrap();
+                *most = running.max(*most);
+            }
+            tokio::task::yield_now().await;
+            *counter.lock().unwrap() -= 1;
+            Outcome::Done
+        }
+    });
+    rig.schedule_all(&many(500)).await;
+    let running = run(&rig, Settings { concurrency: 3, ..settings() }, handler);
+    is_empty(&rig).await;
+    running.stop().await;
+    assert!((1..=3).contains(&*most.lock().unwrap()));
+}
+
+#[tokio::test]
+async fn a_stop_lets_running_handlers_finish() {
+    let rig = Rig::new().await;
+    let gate = Arc::new(tokio::sync::Semaphore::new(0));
+    let wait = Arc::clone(&gate);
+    let handler = handler_fn(move |_| {
+        let wait = Arc::clone(&wait);
+        async move {
+            wait.acquire().await.unwrap().forget();
+            Outcome::Done
+        }
+    });
+    rig.schedule_all(&many(5)).await;
+    let running = run(&rig, Settings { concurrency: 2, ..settings() }, handler);
+    eventually("two are in flight", async || (rig.members("leased").await.len() >= 2).then_some(())).await;
+    running.stop.cancel();
+    eventually("the others are given back", async || (rig.members("leased").await.len() == 2).then_some(()))
+        .await;
+    gate.add_permits(2);
+    running.task.await.expect("no panic");
+    assert_eq!((rig.members("scheduled").await.len(), rig.members("leased").await.len()), (3, 0));
+}
+
+#[tokio::test]
+async fn a_handler_that_outlasts_the_drain_is_dropped_and_given_back() {
+    let rig = Rig::new().await;
+    rig.put("a", T0, "kept").await;
+    let handler = handler_fn(|_| pending());
+    let running = run_with(&rig, settings(), handler, Duration::from_millis(50));
+    eventually("it is in flight", async || rig.shown("a").await.filter(|shown| shown.lease.is_some())).await;
+    running.stop().await;
+    let shown = rig.shown("a").await.unwrap();
+    assert_eq!(
+        (shown.state.to_string(), shown.payload.unwrap().as_str().to_owned()),
+        ("scheduled".to_owned(), "kept".to_owned())
+    );
+}
+
+#[tokio::test]
+async fn an_id_cancelled_in_flight_gets_no_further_attempt() {
+    let rig = Rig::new().await;
+    let gate = Arc::new(tokio::sync::Semaphore::new(0));
+    let wait = Arc::clone(&gate);
+    let handler = handler_fn(move |_| {
+        let wait = Arc::clone(&wait);
+        async move {
+            wait.acquire().await.unwrap().forget();
+            Outcome::retry("failed after the cancel")
+        }
+    });
+    rig.put("a", T0, "").await;
+    let running = run(&rig, settings(), handler);
+    eventually("it is in flight", async || rig.shown("a").await.filter(|shown| shown.lease.is_some())).await;
+    let answer = rig.cancel(&crate::support::ids(&["a"])).await.unwrap()[0];
+    assert!(matches!(answer, overdue::queue::Cancelled::InFlight { .. }), "{answer:?}");
+    gate.add_permits(10);
+    running.stop().await;
+    assert!(rig.shown("a").await.is_none());
+}
+
+#[tokio::test]
+async fn a_handler_may_register_its_id_anew() {
+    let rig = Rig::new().await;
+    let queue = (*rig).clone();
+    let seen = Seen::default();
+    let notes = Arc::clone(&seen);
+    let handler = handler_fn(move |delivery: Delivery| {
+        let times = note(&notes, &delivery);
+        let queue = queue.clone();
+        async move {
+            if times < 4 {
+                let next = crate::support::registration("tick", T0 + times as i64, "again");
+                queue.schedule(&[next], Default::default(), Default::default()).await.unwrap();
+            }
+            Outcome::Done
+        }
+    });
+    rig.put("tick", T0, "first").await;
+    let running = run(&rig, settings(), handler);
+    is_empty(&rig).await;
+    running.stop().await;
+    let seen = seen.lock().unwrap();
+    let told: Vec<(i64, u32)> =
+        seen["tick"].iter().map(|delivery| (delivery.due_at.as_ms() - T0, delivery.attempt)).collect();
+    assert_eq!(told, [(0, 1), (1, 1), (2, 1), (3, 1)]);
+}

@@ -1,0 +1,17 @@
+//! One binary for all tests that need a Redis.
+
+mod cli;
+mod embedded;
+mod engine_deliver;
+mod engine_inspect;
+mod engine_lost;
+mod engine_register;
+mod foreign;
+mod in_process;
+mod promises;
+mod recovery;
+mod replay;
+mod serve;
+mod support;
+mod trouble;
+mod walk;

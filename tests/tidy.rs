@@ -1,0 +1,188 @@
+//! Rules that the compiler does not hold: which way imports point, who spells keys, what a script's header
+//! says, and how long a file may be.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+/// The modules in the order in which they may import each other: each only what stands before it.
+const ORDER: [&str; 11] =
+    ["error", "duration", "types", "config", "redis", "queue", "handler", "scheduler", "app", "cli", "main"];
+/// "Under about 400 lines."
+const MAX_LINES: usize = 450;
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// Every file below a folder with an extension, with its text.
+fn files(folder: &str, extension: &str) -> Vec<(PathBuf, String)> {
+    let mut found = Vec::new();
+    let mut folders = vec![root().join(folder)];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).expect("a folder of the repository") {
+            let path = entry.expect("an entry").path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|found| found == extension) {
+                let text = fs::read_to_string(&path).expect("text");
+                found.push((path.strip_prefix(root()).expect("below the root").to_owned(), text));
+            }
+        }
+    }
+    assert!(!found.is_empty(), "no .{extension} below {folder}");
+    found
+}
+
+fn scripts() -> Vec<(PathBuf, String)> {
+    files("scripts/lua", "lua")
+}
+
+/// The text before the tests at the end of the file.
+fn code(text: &str) -> &str {
+    text.split("#[cfg(test)]\nmod tests {").next().unwrap_or(text)
+}
+
+fn module(path: &Path) -> String {
+    let below = path.strip_prefix("src").expect("below src");
+    let first = below.components().next().expect("a name").as_os_str().to_string_lossy();
+    first.trim_end_matches(".rs").to_owned()
+}
+
+fn rank(module: &str) -> Option<usize> {
+    ORDER.iter().position(|known| *known == module)
+}
+
+/// The modules that a text names as `crate::x`, also in `use crate::{x, y::z}`.
+fn imported(text: &str) -> Vec<String> {
+    let mut names = Vec::new();
+    for (at, _) in text.match_indices("crate::") {
+        let rest = &text[at + "crate::".len()..];
+        if let Some(list) = rest.strip_prefix('{') {
+            let mut depth = 0;
+            let mut name = String::new();
+            for character in list.chars() {
+                match character {
+                    '{' => depth += 1,
+                    '}' if depth == 0 => break,
+                    '}' => depth -= 1,
+                    ',' if depth == 0 => names.push(std::mem::take(&mut name)),
+                    _ if depth == 0 => name.push(character),
+                    _ => {}
+                }
+            }
+            names.push(name);
+        } else {
+            names.push(rest.to_owned());
+        }
+    }
+    let first_word = |name: &String| -> String {
+        name.trim().chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect()
+    };
+    names.iter().map(first_word).filter(|name| rank(name).is_some()).collect()
+}
+
+#[test]
+fn imports_point_one_way() {
+    for (path, text) in files("src", "rs") {
+        let own = module(&path);
+        if own == "lib" {
+            continue;
+        }
+        let own_rank =
+            rank(&own).unwrap_or_else(|| panic!("{}: `{own}` has no place in ORDER", path.display()));
+        for name in imported(code(&text)) {
+            let allowed = rank(&name).expect("filtered") <= own_rank;
+            assert!(allowed, "{}: `{own}` must not import `{name}`", path.display());
+        }
+    }
+}
+
+#[test]
+fn imports_are_read_from_every_form() {
+    let text =
+        "use crate::{\n    error::{Error, Result},\n    types::DueAt,\n};\nlet x = crate::queue::Queue;";
+    assert_eq!(imported(text), ["error", "types", "queue"]);
+}
+
+#[test]
+fn only_the_key_module_spells_keys() {
+    for (path, text) in files("src", "rs") {
+        let spelled = code(&text).contains(":{{");
+        assert_eq!(spelled, path.ends_with("queue/keys.rs"), "{}", path.display());
+    }
+}
+
+#[test]
+fn only_the_queue_uses_the_scripts() {
+    for (path, text) in files("src", "rs") {
+        assert_eq!(text.contains("scripts/lua/"), path.ends_with("queue/scripts.rs"), "{}", path.display());
+    }
+}
+
+#[test]
+fn handlers_never_call_queue_verbs() {
+    for (path, text) in files("src/handler", "rs") {
+        assert!(!code(&text).contains("Queue"), "{}", path.display());
+    }
+}
+
+#[test]
+fn only_the_composition_root_and_the_commands_see_the_whole_configuration() {
+    for (path, text) in files("src", "rs") {
+        let sees = code(&text).lines().any(|line| {
+            line.split(|c: char| !c.is_alphanumeric() && c != '_').any(|word| word == "Config")
+                && !line.trim_start().starts_with("//")
+        });
+        let may = ["config", "app", "cli"].contains(&module(&path).as_str());
+        assert!(may || !sees, "{} names `Config`", path.display());
+    }
+}
+
+#[test]
+fn every_script_has_its_header_and_a_static() {
+    let statics = fs::read_to_string(root().join("src/queue/scripts.rs")).expect("the statics");
+    for (path, text) in scripts() {
+        let name = path.file_stem().expect("a name").to_string_lossy().into_owned();
+        let header: Vec<&str> = text.lines().take_while(|line| line.starts_with("--")).collect();
+        assert!(header[0].starts_with(&format!("-- {name}: ")), "{name}: the first line says what it does");
+        for part in ["-- KEYS   ", "-- ARGV   ", "-- Reply  "] {
+            assert!(header.iter().any(|line| line.starts_with(part)), "{name}: no `{part}`");
+        }
+        assert!(name == "lib" || statics.contains(&format!("\"{name}\"")), "{name}: no static");
+    }
+}
+
+#[test]
+fn scripts_are_bounded_and_every_mutating_one_guards_its_keys() {
+    /// These only read, or are refused when Redis is full and check the types by reading.
+    const WITHOUT_GUARD: [&str; 6] = ["lib", "schedule", "reschedule", "show", "list", "counts"];
+    for (path, text) in scripts() {
+        let name = path.file_stem().expect("a name").to_string_lossy().into_owned();
+        for line in text.lines().filter(|line| line.contains("RANGEBYSCORE'")) {
+            assert!(line.contains("'LIMIT'"), "{name}: a range without LIMIT: {line}");
+        }
+        for unbounded in ["HGETALL", "HKEYS", "HVALS", "SMEMBERS", "'KEYS'", "EXPIRE"] {
+            assert!(!text.contains(unbounded), "{name}: {unbounded}");
+        }
+        let guarded = text.lines().any(|line| line == "guard()");
+        assert_eq!(guarded, !WITHOUT_GUARD.contains(&name.as_str()), "{name}: guard()");
+    }
+}
+
+#[test]
+fn files_are_short() {
+    let all = files("src", "rs").into_iter().chain(files("tests", "rs")).chain(scripts());
+    for (path, text) in all {
+        let lines = text.lines().count();
+        assert!(lines <= MAX_LINES, "{} has {lines} lines", path.display());
+    }
+}
+
+#[test]
+fn the_limits_in_lua_are_those_of_the_types() {
+    let lib = fs::read_to_string(root().join("scripts/lua/lib.lua")).expect("lib.lua");
+    let line = format!("MIN_DUE, MAX_DUE = {}, {}", overdue::DueAt::MIN_MS, overdue::DueAt::MAX_MS);
+    assert!(lib.contains(&line), "lib.lua lacks: {line}");
+}
