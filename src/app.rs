@@ -15,7 +15,7 @@ use crate::{
     config::{Config, HandlerConfig, RedisConfig, Sources},
     error,
     handler::Log,
-    queue::Queue,
+    queue::{Queue, Sink, SinkKind},
     redis::{
         Redis, Timeouts,
         embedded::{self, Embedded, EmbeddedSettings, Stopped},
@@ -98,6 +98,17 @@ fn log_start(config: &Config, embedded: Option<&Embedded>) {
     let joined = embedded.is_some_and(Embedded::joined);
     let file = config.file.as_ref().map_or_else(|| "none".to_owned(), |file| file.display().to_string());
     tracing::info!(version = env!("CARGO_PKG_VERSION"), %queues, %redis, joined, config = file, "serving");
+    for (name, queue) in &config.queues {
+        if let HandlerConfig::Stream { max_len: Some(max_len) }
+        | HandlerConfig::List { max_len: Some(max_len) } = queue.handler
+        {
+            tracing::warn!(
+                queue = %name,
+                max_len,
+                "handler.max_len is set: beyond it the oldest expiries are removed, read or not"
+            );
+        }
+    }
     if !config.queues_configured {
         tracing::warn!("no [queue.…] is configured: serving `orders` with the `log` handler");
     }
@@ -116,9 +127,15 @@ impl Running {
         for (name, queue_config) in &config.queues {
             let queue = Queue::new(redis.clone(), &config.redis.prefix, name.clone());
             let (sender, settings) = watch::channel(Settings::from(queue_config));
+            let sink = |kind, max_len| Sink { kind, max_len };
             let scheduler = match queue_config.handler {
                 HandlerConfig::Log => Scheduler::watching(queue, settings, Arc::new(Log)),
-                HandlerConfig::Stream => Scheduler::watching_to_stream(queue, settings),
+                HandlerConfig::Stream { max_len } => {
+                    Scheduler::watching_to_sink(queue, settings, sink(SinkKind::Stream, max_len))
+                }
+                HandlerConfig::List { max_len } => {
+                    Scheduler::watching_to_sink(queue, settings, sink(SinkKind::List, max_len))
+                }
             };
             running.settings.insert(name.clone(), sender);
             running.tasks.spawn(scheduler.drain_timeout(config.serve.drain_timeout).run(stop.clone()));

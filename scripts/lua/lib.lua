@@ -217,3 +217,59 @@ local function impossible()
   return call('ZCOUNT', scheduled, '-inf', '(' .. digits(MIN_DUE))
     + call('ZCOUNT', scheduled, '(' .. digits(MAX_DUE), '+inf')
 end
+
+-- What the sinks share: passes due ids, and those whose lease ran out (the queue had another handler before),
+-- to push(id, due, text) and removes them: claim, delivery and ack without a window between. Then done() for
+-- what has to follow the last push and come before the removal. Answers the reply of the verb.
+local function fire(now, now_us, limit, push, done)
+  local count, earliest, touched = 0, 0, {}
+
+  local function hand_over(id, due, text)
+    push(id, due, text)
+    count = count + 1
+    if earliest == 0 or tonumber(due) < earliest then
+      earliest = tonumber(due)
+    end
+  end
+
+  local leftovers = lost(now, limit, touched)
+  for _, found in ipairs(leftovers) do
+    local id, _, _, text, record = unpack(found)
+    hand_over(id, record.due, text)
+  end
+
+  local ids, scores, texts, pasts = {}, {}, {}, nil
+  if count < limit then
+    local range = call('ZRANGEBYSCORE', scheduled, MIN_DUE, digits(now), 'WITHSCORES', 'LIMIT', 0, limit - count)
+    local fitting
+    ids, scores = ids_and_scores(range)
+    texts, fitting = payloads_of(ids)
+    for i = #ids, fitting + 1, -1 do
+      ids[i], scores[i] = nil, nil
+    end
+    pasts = pasts_of(ids, scores)
+    for i, id in ipairs(ids) do
+      local past = pasts and pasts[i] and decode(pasts[i])
+      hand_over(id, past and past.due or due_of(scores[i]), texts[id])
+    end
+  end
+  if count > 0 then
+    done()
+  end
+
+  for _, found in ipairs(leftovers) do
+    call('HDEL', attempts, found[1])
+    unlease(found[1], found[2], touched)
+  end
+  end_leases(touched)
+  if #ids > 0 then
+    if next(texts) then
+      call('HDEL', payload, unpack(ids))
+    end
+    if pasts then
+      call('HDEL', attempts, unpack(ids))
+    end
+    call('ZREM', scheduled, unpack(ids))
+  end
+  return { now_us, count, next_due(), impossible(), earliest }
+end

@@ -198,6 +198,15 @@ fn backoff(raw: RawBackoff, section: &Section<'_>) -> Result<Backoff> {
 }
 
 fn handler(raw: RawHandler, section: &Section<'_>) -> Result<HandlerConfig> {
-    let types = [("log", HandlerConfig::Log), ("stream", HandlerConfig::Stream)];
-    section.one_of("type", &set(raw.r#type), &types)
+    let max_len = raw.max_len.map(|max_len| section.number("max_len", max_len, 1..=i64::MAX)).transpose()?;
+    let types = [
+        ("log", HandlerConfig::Log),
+        ("stream", HandlerConfig::Stream { max_len }),
+        ("list", HandlerConfig::List { max_len }),
+    ];
+    let chosen = section.one_of("type", &set(raw.r#type), &types)?;
+    if max_len.is_some() && chosen == HandlerConfig::Log {
+        return Err(section.clash("max_len", "type", "is for the types stream and list"));
+    }
+    Ok(chosen)
 }

@@ -203,7 +203,17 @@ pub enum HandlerConfig {
     /// A line in the log.
     Log,
     /// An entry in the queue's stream `fired`, added by the script that claims.
-    Stream,
+    Stream {
+        /// How many entries the stream keeps; `None` = all.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        max_len: Option<u64>,
+    },
+    /// A JSON element in the queue's list `fired`, added by the script that claims.
+    List {
+        /// How many elements the list keeps; `None` = all.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        max_len: Option<u64>,
+    },
 }
 
 fn duration_as_text<S: Serializer>(value: &Duration, serializer: S) -> Result<S::Ok, S::Error> {

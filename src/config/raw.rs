@@ -72,6 +72,7 @@ pub(super) struct RawBackoff {
 #[serde(deny_unknown_fields, default, expecting = "a section with keys")]
 pub(super) struct RawHandler {
     pub(super) r#type: Option<String>,
+    pub(super) max_len: Option<i64>,
 }
 
 /// A duration is parsed while its layer is read, so that the message has the line. A bare number is the

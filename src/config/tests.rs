@@ -121,7 +121,10 @@ fn a_queue_takes_from_the_template_what_it_leaves_out() {
     let template = load_env(&[]).unwrap().queues.into_values().next().unwrap();
     let backoff = Backoff { max: 3600 * SECOND, factor: 3.0, ..template.backoff.clone() };
     assert_eq!(*payments, QueueConfig { lease: 30 * SECOND, backoff, ..template.clone() });
-    assert_eq!(*queue(&config, "mail-2"), QueueConfig { handler: HandlerConfig::Stream, ..template });
+    assert_eq!(
+        *queue(&config, "mail-2"),
+        QueueConfig { handler: HandlerConfig::Stream { max_len: None }, ..template }
+    );
 }
 
 #[test]
@@ -144,7 +147,7 @@ fn the_environment_sets_every_kind_of_value() {
     .unwrap();
     let orders = queue(&config, "orders");
     assert_eq!((orders.poll_interval, orders.backoff.jitter), (Duration::from_millis(50), 0.5));
-    assert_eq!(orders.handler, HandlerConfig::Stream);
+    assert_eq!(orders.handler, HandlerConfig::Stream { max_len: None });
     assert_eq!((config.redis.port, config.redis.prefix.as_str()), (Some(6390), "007"));
 }
 

@@ -232,12 +232,30 @@ pub struct Claim {
     pub impossible: u64,
 }
 
-/// The answer of `fire_stream`.
+/// A place in Redis that due ids are handed to, inside the claiming script.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Sink {
+    /// What `fired` is.
+    pub kind: SinkKind,
+    /// How many entries it keeps at most, older ones going first, read or not; none keeps all.
+    pub max_len: Option<u64>,
+}
+
+/// What a [`Sink`] can be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SinkKind {
+    /// An entry of a stream for each id.
+    Stream,
+    /// A JSON element of a list for each id, the newest at the head.
+    List,
+}
+
+/// The answer of a sink.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Fired {
     /// The instant of the claim.
     pub now: ServerTime,
-    /// How many were handed to the stream.
+    /// How many were handed over.
     pub count: usize,
     /// The earliest deadline among them.
     pub earliest: Option<DueAt>,

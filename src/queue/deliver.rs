@@ -1,9 +1,10 @@
-//! The verbs of those who deliver: claim, fire_stream, ack, retry, release, extend, bury, reject.
+//! The verbs of those who deliver: claim, fire, ack, retry, release, extend, bury, reject.
 
 use std::time::{Duration, Instant};
 
 use super::{
-    Claim, Delivery, Fired, Lease, MAX_IDS_PER_CALL, Queue, Rejected, Retried, Retry, Settled, Unreadable,
+    Claim, Delivery, Fired, Lease, MAX_IDS_PER_CALL, Queue, Rejected, Retried, Retry, Settled, Sink,
+    SinkKind, Unreadable,
     reply::{Record, Reply, due_of},
     scripts,
 };
@@ -66,15 +67,21 @@ impl Queue {
         Ok(claim)
     }
 
-    /// Hands at most `limit` (1 to 1000) due ids to the stream `fired` and removes them, in one step.
+    /// Hands at most `limit` (1 to 1000) due ids to the sink and removes them, in one step.
     ///
     /// # Errors
     /// If Redis refuses. Nothing was fired then.
-    pub async fn fire_stream(&self, limit: usize) -> Result<Fired> {
-        let call = Call::new(&scripts::FIRE_STREAM, self.keys.with_stream())
+    pub async fn fire(&self, sink: Sink, limit: usize) -> Result<Fired> {
+        let (script, fired_type) = match sink.kind {
+            SinkKind::Stream => (&scripts::FIRE_STREAM, "stream"),
+            SinkKind::List => (&scripts::FIRE_LIST, "list"),
+        };
+        let call = Call::new(script, self.keys.with_fired())
             .arg(self.now_argument())
-            .arg(limit.clamp(1, MAX_IDS_PER_CALL));
-        let mut reply = Reply::new("fire_stream", self.call(call).await?)?;
+            .arg(limit.clamp(1, MAX_IDS_PER_CALL))
+            .arg(sink.max_len.map_or_else(String::new, |max_len| max_len.to_string()));
+        let name = call.name();
+        let mut reply = Reply::new(name, self.call_with_fired(call, Some(fired_type)).await?)?;
         Ok(Fired {
             now: ServerTime::from_us(reply.int()?),
             count: reply.count()? as usize,

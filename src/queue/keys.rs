@@ -14,8 +14,8 @@ const PARTS: [(&str, &str); 8] = [
     ("meta", "hash"),
 ];
 
-/// The stream that the `stream` sink writes to. It belongs to its readers, so purging a queue leaves it.
-const FIRED: (&str, &str) = ("fired", "stream");
+/// What the sinks write to. It belongs to its readers, so purging a queue leaves it. Its type is the sink's.
+const FIRED: &str = "fired";
 
 /// The keys of one queue.
 #[derive(Debug, Clone)]
@@ -29,7 +29,8 @@ pub(super) struct Keys {
 impl Keys {
     pub(super) fn new(prefix: &str, queue: &QueueName) -> Self {
         let base = format!("{prefix}:{{{queue}}}:");
-        let all = PARTS.iter().chain([&FIRED]).map(|(part, _)| format!("{base}{part}")).collect();
+        let parts = PARTS.iter().map(|(part, _)| *part).chain([FIRED]);
+        let all = parts.map(|part| format!("{base}{part}")).collect();
         Self { base, all }
     }
 
@@ -43,14 +44,14 @@ impl Keys {
         &self.all[..PARTS.len()]
     }
 
-    /// The same and the stream, for `fire_stream`.
-    pub(super) fn with_stream(&self) -> &[String] {
+    /// The same and `fired`, for the sinks.
+    pub(super) fn with_fired(&self) -> &[String] {
         &self.all
     }
 
-    /// Every key with the type that overdue keeps there.
-    pub(super) fn typed(&self) -> impl Iterator<Item = (&String, &'static str)> {
-        self.all.iter().zip(PARTS.iter().chain([&FIRED]).map(|(_, expected)| *expected))
+    /// Every key with the type that overdue keeps there; `fired` counts only where a sink's type is given.
+    pub(super) fn typed(&self, fired: Option<&'static str>) -> impl Iterator<Item = (&String, &'static str)> {
+        self.all.iter().zip(PARTS.iter().map(|(_, expected)| *expected).chain(fired))
     }
 }
 
@@ -63,6 +64,6 @@ mod tests {
         let keys = Keys::new("overdue", &QueueName::new("orders").unwrap());
         assert_eq!(keys.common()[0], "overdue:{orders}:scheduled");
         assert_eq!(keys.common()[1], "overdue:{orders}:payload");
-        assert_eq!(keys.with_stream()[8], "overdue:{orders}:fired");
+        assert_eq!(keys.with_fired()[8], "overdue:{orders}:fired");
     }
 }

@@ -27,7 +27,8 @@ mod scripts;
 
 pub use answers::{
     Cancelled, Claim, Counts, Cursor, Delivery, Due, Expected, Fired, Lease, Mode, Page, Registration,
-    Rejected, Rescheduled, Retried, Retry, Scheduled, Settled, Shown, ShownLease, State, Unreadable,
+    Rejected, Rescheduled, Retried, Retry, Scheduled, Settled, Shown, ShownLease, Sink, SinkKind, State,
+    Unreadable,
 };
 use keys::Keys;
 use redis::Value;
@@ -93,7 +94,7 @@ impl Queue {
         Ok(self.redis.run(&command).await? != Value::Int(0))
     }
 
-    /// Removes every id in every state, and all that is known of them. The stream `fired` stays.
+    /// Removes every id in every state, and all that is known of them. What a sink has fired stays.
     ///
     /// # Errors
     /// If Redis does not answer.
@@ -134,17 +135,22 @@ impl Queue {
     }
 
     async fn call(&self, call: Call<'_>) -> Result<Value> {
+        self.call_with_fired(call, None).await
+    }
+
+    /// The same for a sink, which keeps a key of this type beside the common ones.
+    async fn call_with_fired(&self, call: Call<'_>, fired: Option<&'static str>) -> Result<Value> {
         match self.redis.call(&call).await {
             Err(Error::Redis(trouble)) if trouble.kind == TroubleKind::WrongType => {
-                Err(self.name_wrong_key().await.unwrap_or(Error::Redis(trouble)))
+                Err(self.name_wrong_key(fired).await.unwrap_or(Error::Redis(trouble)))
             }
             answer => answer,
         }
     }
 
     /// Redis does not say which key has the wrong type, so this asks for each.
-    async fn name_wrong_key(&self) -> Option<Error> {
-        for (key, expected) in self.keys.typed() {
+    async fn name_wrong_key(&self, fired: Option<&'static str>) -> Option<Error> {
+        for (key, expected) in self.keys.typed(fired) {
             let Value::SimpleString(found) = self.redis.run(redis::cmd("TYPE").arg(key)).await.ok()? else {
                 return None;
             };

@@ -21,6 +21,7 @@ scripts! {
     CANCEL = "cancel",
     CLAIM = "claim",
     FIRE_STREAM = "fire_stream",
+    FIRE_LIST = "fire_list",
     ACK = "ack",
     RETRY = "retry",
     RELEASE = "release",

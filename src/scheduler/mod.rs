@@ -29,7 +29,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     config::ServeConfig,
     handler::{Handler, SharedHandler},
-    queue::Queue,
+    queue::{Queue, Sink},
 };
 
 /// Delivers one queue until it is told to stop.
@@ -44,8 +44,8 @@ pub struct Scheduler {
 enum Target {
     /// To a handler in this process, under a lease.
     Handler(SharedHandler),
-    /// To the stream `fired`, inside the claiming script.
-    Stream,
+    /// To a place in Redis, inside the claiming script.
+    Sink(Sink),
 }
 
 impl Scheduler {
@@ -54,10 +54,10 @@ impl Scheduler {
         Self::watching(queue, fixed(settings), Arc::new(handler))
     }
 
-    /// Delivers `queue` to its stream `fired`: claim, XADD and removal are one atomic step.
+    /// Delivers `queue` to its stream or list `fired`: claim, delivery and removal are one atomic step.
     #[must_use]
-    pub fn to_stream(queue: Queue, settings: Settings) -> Self {
-        Self::watching_to_stream(queue, fixed(settings))
+    pub fn to_sink(queue: Queue, settings: Settings, sink: Sink) -> Self {
+        Self::watching_to_sink(queue, fixed(settings), sink)
     }
 
     /// As [`Scheduler::new`], with settings that may change while it runs.
@@ -69,9 +69,9 @@ impl Scheduler {
         Self { queue, settings, target: Target::Handler(handler), drain_timeout: default_drain_timeout() }
     }
 
-    /// As [`Scheduler::to_stream`], with settings that may change while it runs.
-    pub(crate) fn watching_to_stream(queue: Queue, settings: watch::Receiver<Settings>) -> Self {
-        Self { queue, settings, target: Target::Stream, drain_timeout: default_drain_timeout() }
+    /// As [`Scheduler::to_sink`], with settings that may change while it runs.
+    pub(crate) fn watching_to_sink(queue: Queue, settings: watch::Receiver<Settings>, sink: Sink) -> Self {
+        Self { queue, settings, target: Target::Sink(sink), drain_timeout: default_drain_timeout() }
     }
 
     /// How long handlers that run may go on after the stop, before they are dropped and given back.
@@ -84,8 +84,8 @@ impl Scheduler {
     /// what was not started, lets running handlers finish within the drain timeout, and settles all of it.
     pub async fn run(self, stop: CancellationToken) {
         match self.target {
-            Target::Stream => {
-                let source = poller::ToStream::new(self.queue.clone());
+            Target::Sink(sink) => {
+                let source = poller::ToSink::new(self.queue.clone(), sink);
                 poller::run(source, self.queue, self.settings, stop).await;
             }
             Target::Handler(handler) => {

@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     error::Result,
-    queue::{Queue, Rejected},
+    queue::{Queue, Rejected, Sink},
     types::{DueAt, ServerTime},
 };
 
@@ -180,27 +180,28 @@ impl Source for ToWorker {
     }
 }
 
-/// Hands due ids to the stream `fired`.
-pub(super) struct ToStream {
+/// Hands due ids to a place in Redis.
+pub(super) struct ToSink {
     queue: Queue,
+    sink: Sink,
 }
 
-impl ToStream {
-    pub(super) fn new(queue: Queue) -> Self {
-        Self { queue }
+impl ToSink {
+    pub(super) fn new(queue: Queue, sink: Sink) -> Self {
+        Self { queue, sink }
     }
 }
 
-impl Source for ToStream {
+impl Source for ToSink {
     async fn room(&self, settings: &Settings) -> usize {
         settings.batch_size
     }
 
     async fn tick(&mut self, limit: usize, _: &Settings) -> Result<Ticked> {
-        let fired = self.queue.fire_stream(limit).await?;
+        let fired = self.queue.fire(self.sink, limit).await?;
         if let Some(earliest) = fired.earliest {
             let lateness_ms = fired.now.since(earliest).as_millis() as u64;
-            tracing::debug!(queue = %self.queue.name(), count = fired.count, lateness_ms, "fired to the stream");
+            tracing::debug!(queue = %self.queue.name(), count = fired.count, lateness_ms, "fired");
         }
         Ok(Ticked {
             now: fired.now,

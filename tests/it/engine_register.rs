@@ -5,7 +5,7 @@ use std::time::Duration;
 use overdue::queue::{Cancelled, Due, Expected, Mode, Registration, Rescheduled, Scheduled, Settled, State};
 
 use crate::support::{
-    LEASE_MS, Rig, T0, at_ms, due, id, ids, many, queue, registration, rejected, retry_of, text,
+    LEASE_MS, Rig, STREAM, T0, at_ms, due, id, ids, many, queue, registration, rejected, retry_of, text,
 };
 
 const LATER: i64 = T0 + 60_000;
@@ -259,7 +259,7 @@ async fn moving_a_revived_id_leaves_no_trace_in_the_dead_set() {
 async fn purge_removes_every_key_but_the_stream() {
     let rig = Rig::new().await;
     rig.put("fired", T0, "").await;
-    rig.when(T0).fire_stream(10).await.unwrap();
+    rig.when(T0).fire(STREAM, 10).await.unwrap();
     rig.buried("dead", "p").await;
     rig.leased("leased", "p").await;
     rig.put("scheduled", T0, "p").await;

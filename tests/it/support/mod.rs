@@ -14,6 +14,7 @@ use overdue::{
     error::{Error, Result, TroubleKind},
     queue::{
         Claim, Delivery, Due, Expected, Lease, Mode, Queue, Registration, Rejected, Retry, Scheduled, Shown,
+        Sink, SinkKind,
     },
     redis::{Redis, Timeouts},
 };
@@ -32,6 +33,9 @@ pub(crate) const LIMIT: Duration = Duration::from_secs(30);
 /// The nine keys of a queue, by their last part.
 pub(crate) const PARTS: [&str; 9] =
     ["scheduled", "payload", "leased", "leases", "batches", "attempts", "dead", "meta", "fired"];
+
+/// The stream sink without a limit.
+pub(crate) const STREAM: Sink = Sink { kind: SinkKind::Stream, max_len: None };
 
 /// No arguments for [`Rig::on_key`].
 pub(crate) const NOTHING: &[&str] = &[];
