@@ -5,16 +5,17 @@
 -- ARGV   1 now
 --        2 limit, 1 to 1000 ids
 --        3 lease in ms
+--        4 rate limit in ids a second, over all processes; '' for none
 -- Reply  1 now in µs
 --        2 token, 0 if nothing was claimed
---        3 score of the earliest deadline still pending, or nil
+--        3 when to look again in ms: the earliest deadline still pending, or when the rate allows more; or nil
 --        4 how many entries have an impossible score and wait for `reject`
 --        5 id, score, …
 --        6 payloads by position, nil where there is none; empty if there is none at all
 --        7 records (JSON, see lib.lua) by position, likewise
 guard()
 local now, now_us = clock(ARGV[1])
-local limit = tonumber(ARGV[2])
+local limit, spend = allowance(tonumber(ARGV[2]), ARGV[4], now_us)
 local token = digits(math.max(tonumber(call('HGET', meta, 'token') or 0) + 1, now_us))
 
 local entries, payloads, records, by_id, touched = {}, {}, {}, {}, {}
@@ -27,7 +28,7 @@ local function take(id, score, text, record)
   any_record = any_record or record
 end
 
-for _, found in ipairs(lost(now, limit, touched)) do
+for _, found in ipairs(limit > 0 and lost(now, limit, touched) or {}) do
   local id, _, score, text, record = unpack(found)
   record.crashes, record.retry = record.crashes + 1, score
   local json = cjson.encode(record)
@@ -114,7 +115,7 @@ end_leases(touched)
 return {
   now_us,
   count > 0 and tonumber(token) or 0,
-  next_due(),
+  spend(count),
   impossible(),
   entries,
   next(by_id) and payloads or {},

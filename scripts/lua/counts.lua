@@ -3,6 +3,7 @@
 -- ARGV   1 now
 -- Reply  1 now in µs  2 scheduled  3 of these due  4 leased  5 of the leases, how many ran out  6 dead
 --        7 of the scheduled, how many have an impossible score  8 score of the earliest deadline, or nil
+--        9 1 if the queue is paused, else 0
 local now, now_us = clock(ARGV[1])
 return {
   now_us,
@@ -13,4 +14,5 @@ return {
   call('ZCARD', dead),
   impossible(),
   next_due(),
+  call('HEXISTS', meta, 'paused'),
 }

@@ -5,6 +5,7 @@
 -- ARGV   1 now
 --        2 limit, 1 to 1000 ids
 --        3 the most elements the list keeps, '' for all: older ones are removed, taken or not
+--        4 rate limit in ids a second, over all processes; '' for none
 -- Reply  as fire_stream
 local fired = KEYS[9]
 guard()
@@ -30,4 +31,4 @@ local function done()
   end
 end
 
-return fire(now, now_us, tonumber(ARGV[2]), push, done)
+return fire(now, now_us, tonumber(ARGV[2]), ARGV[4], push, done)

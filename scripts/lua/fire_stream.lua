@@ -5,9 +5,10 @@
 -- ARGV   1 now
 --        2 limit, 1 to 1000 ids
 --        3 the most entries the stream keeps, '' for all: older ones are removed, read or not
+--        4 rate limit in ids a second, over all processes; '' for none
 -- Reply  1 now in µs
 --        2 how many were fired
---        3 score of the earliest deadline still pending, or nil
+--        3 when to look again in ms: the earliest deadline still pending, or when the rate allows more; or nil
 --        4 how many entries have an impossible score and wait for `reject`
 --        5 the earliest deadline fired in ms, 0 if none was
 local fired = KEYS[9]
@@ -30,4 +31,4 @@ local function done()
   end
 end
 
-return fire(now, now_us, tonumber(ARGV[2]), push, done)
+return fire(now, now_us, tonumber(ARGV[2]), ARGV[4], push, done)

@@ -11,7 +11,8 @@
 --                      due (ms), first (token of its first claim), failures, crashes,
 --                      retry (its score in scheduled), reason, error
 --   7 dead       ZSET  id -> when it was buried, in ms
---   8 meta       HASH  token -> the last token
+--   8 meta       HASH  token -> the last token; paused -> 1 while nothing may be claimed;
+--                      rate_until -> up to when, in µs, the rate limit is used up
 -- ARGV   as the verb says; `now` is in ms since the epoch, '' takes the clock of Redis
 -- Reply  as the verb says; numbers beyond 14 digits must not pass tostring or cjson, see `digits`
 
@@ -212,6 +213,35 @@ local function next_due()
   return first[2] or false
 end
 
+-- What may be taken now: none while the queue is paused, and what the rate (ids a second, '' for no limit)
+-- leaves. Permits accrue evenly; what was not used is kept for 100 ms, or for one id, so a burst after a
+-- quiet time is a tenth of a second's worth. Answers the limit and a function that spends and tells `next`.
+local function allowance(limit, rate, now_us)
+  if call('HGET', meta, 'paused') then
+    return 0, function() return false end
+  elseif rate == '' then
+    return limit, next_due
+  end
+  local interval_us = 1000000 / tonumber(rate)
+  local used_until = tonumber(call('HGET', meta, 'rate_until') or 0)
+  used_until = math.max(used_until, now_us - math.max(100000, interval_us))
+  -- A clock that stepped back must not leave the queue waiting for the time it came from.
+  used_until = math.min(used_until, now_us + interval_us)
+  local permits = math.max(math.floor((now_us - used_until) / interval_us), 0)
+
+  local function spend(count)
+    used_until = used_until + count * interval_us
+    if count > 0 then
+      call('HSET', meta, 'rate_until', digits(used_until))
+    end
+    local due = next_due()
+    -- At 100 ids a second and more, 10 ms' worth at once: claims of one id each would cost more than they bring.
+    local permitted_ms = math.ceil((used_until + math.max(interval_us, 10000)) / 1000)
+    return due and digits(math.max(math.ceil(tonumber(due)), permitted_ms))
+  end
+  return math.min(limit, permits), spend
+end
+
 -- How many entries can never fire; `reject` moves them to the dead set.
 local function impossible()
   return call('ZCOUNT', scheduled, '-inf', '(' .. digits(MIN_DUE))
@@ -221,8 +251,9 @@ end
 -- What the sinks share: passes due ids, and those whose lease ran out (the queue had another handler before),
 -- to push(id, due, text) and removes them: claim, delivery and ack without a window between. Then done() for
 -- what has to follow the last push and come before the removal. Answers the reply of the verb.
-local function fire(now, now_us, limit, push, done)
+local function fire(now, now_us, wanted, rate, push, done)
   local count, earliest, touched = 0, 0, {}
+  local limit, spend = allowance(wanted, rate, now_us)
 
   local function hand_over(id, due, text)
     push(id, due, text)
@@ -232,7 +263,7 @@ local function fire(now, now_us, limit, push, done)
     end
   end
 
-  local leftovers = lost(now, limit, touched)
+  local leftovers = limit > 0 and lost(now, limit, touched) or {}
   for _, found in ipairs(leftovers) do
     local id, _, _, text, record = unpack(found)
     hand_over(id, record.due, text)
@@ -271,5 +302,5 @@ local function fire(now, now_us, limit, push, done)
     end
     call('ZREM', scheduled, unpack(ids))
   end
-  return { now_us, count, next_due(), impossible(), earliest }
+  return { now_us, count, spend(count), impossible(), earliest }
 end

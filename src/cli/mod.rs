@@ -10,6 +10,7 @@ mod export;
 mod import;
 mod list;
 mod output;
+mod queue;
 mod replay;
 mod serve;
 mod stats;
@@ -76,6 +77,9 @@ enum Command {
     /// Look at dead ids, retry or delete them
     #[command(subcommand)]
     Dead(dead::Dead),
+    /// Pause, resume or empty a whole queue
+    #[command(subcommand)]
+    Queue(queue::QueueCommand),
     /// Show or check the configuration
     #[command(subcommand)]
     Config(config::ConfigCommand),
@@ -106,6 +110,7 @@ pub async fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Import(command) => command.run(&context).await,
         Command::Export(command) => command.run(&context).await,
         Command::Dead(command) => command.run(&context).await,
+        Command::Queue(command) => command.run(&context).await,
         Command::Config(command) => command.run(&context),
         Command::Replay(command) => command.run(&context).await,
         Command::Completions(command) => command.run(),

@@ -44,20 +44,22 @@ struct QueueStats {
     next_due_at: Option<DueAt>,
     /// How long ago the oldest deadline that was not claimed yet passed.
     overdue_ms: u64,
+    paused: bool,
 }
 
 impl QueueStats {
     fn new(queue: &QueueName, counts: &Counts) -> Self {
-        let Counts { scheduled, due, leased, dead, lost_leases, impossible, next_due_at, now } = *counts;
+        let Counts { scheduled, due, leased, dead, lost_leases, impossible, next_due_at, paused, now } =
+            *counts;
         let overdue_ms = next_due_at.map_or(0, |due_at| now.since(due_at).as_millis() as u64);
         let queue = queue.clone();
-        Self { queue, scheduled, due, leased, dead, lost_leases, impossible, next_due_at, overdue_ms }
+        Self { queue, scheduled, due, leased, dead, lost_leases, impossible, next_due_at, overdue_ms, paused }
     }
 }
 
 impl Row for QueueStats {
     const COLUMNS: &'static [&'static str] =
-        &["queue", "scheduled", "due", "leased", "dead", "next_due_at", "overdue_for"];
+        &["queue", "scheduled", "due", "leased", "dead", "next_due_at", "overdue_for", "note"];
 
     fn cells(&self) -> Vec<String> {
         vec![
@@ -68,6 +70,7 @@ impl Row for QueueStats {
             self.dead.to_string(),
             or_dash(self.next_due_at),
             duration::format(Duration::from_millis(self.overdue_ms)),
+            if self.paused { "paused" } else { "" }.to_owned(),
         ]
     }
 }

@@ -5,10 +5,12 @@ use std::{fmt::Display, ops::RangeInclusive, path::PathBuf, time::Duration};
 use tracing_subscriber::filter::{EnvFilter, LevelFilter};
 
 use super::{
-    Backoff, ConfigError, HandlerConfig, HttpConfig, LogConfig, LogFormat, QueueConfig, RedisConfig,
-    RedisUrl, ServeConfig,
+    Backoff, CircuitBreaker, ConfigError, HandlerConfig, HttpConfig, LogConfig, LogFormat, QueueConfig,
+    RedisConfig, RedisUrl, ServeConfig,
     origin::Origins,
-    raw::{RawBackoff, RawDuration, RawHandler, RawHttp, RawLog, RawQueue, RawRedis, RawServe},
+    raw::{
+        RawBackoff, RawCircuitBreaker, RawDuration, RawHandler, RawHttp, RawLog, RawQueue, RawRedis, RawServe,
+    },
 };
 use crate::{duration, types::QueueName};
 
@@ -19,6 +21,7 @@ const MIN_LEASE_POLLS: u32 = 3;
 /// `unpack` in the claiming script is bounded by it.
 const MAX_BATCH_SIZE: i64 = 1000;
 const MAX_CONCURRENCY: i64 = 10_000;
+const MAX_RATE_LIMIT: i64 = 1_000_000;
 
 type Result<T> = std::result::Result<T, ConfigError>;
 
@@ -162,7 +165,13 @@ pub(super) fn queue(raw: RawQueue, section: &Section<'_>) -> Result<QueueConfig>
         concurrency: section.number("concurrency", set(raw.concurrency), 1..=MAX_CONCURRENCY)?,
         lease: lease(raw.lease, poll_interval, section)?,
         max_attempts: section.number("max_attempts", set(raw.max_attempts), 1..=i64::from(u32::MAX))?,
+        max_handler_time: section.timeout("max_handler_time", raw.max_handler_time)?,
+        rate_limit: raw
+            .rate_limit
+            .map(|rate| section.number("rate_limit", rate, 1..=MAX_RATE_LIMIT))
+            .transpose()?,
         backoff: backoff(raw.backoff, &section.below("backoff"))?,
+        circuit_breaker: circuit_breaker(raw.circuit_breaker, &section.below("circuit_breaker"))?,
         handler: handler(raw.handler, &section.below("handler"))?,
     })
 }
@@ -195,6 +204,13 @@ fn backoff(raw: RawBackoff, section: &Section<'_>) -> Result<Backoff> {
         return Err(section.bad("jitter", format!("is {jitter}; it must be 0 to 1")));
     }
     Ok(Backoff { initial, max, factor, jitter })
+}
+
+fn circuit_breaker(raw: RawCircuitBreaker, section: &Section<'_>) -> Result<CircuitBreaker> {
+    Ok(CircuitBreaker {
+        failures: section.number("failures", set(raw.failures), 0..=i64::from(u32::MAX))?,
+        pause: section.timeout("pause", raw.pause)?,
+    })
 }
 
 fn handler(raw: RawHandler, section: &Section<'_>) -> Result<HandlerConfig> {

@@ -162,10 +162,28 @@ pub struct QueueConfig {
     pub lease: Duration,
     /// How many attempts may fail before the id is moved to the dead set, at least 1.
     pub max_attempts: u32,
+    /// How long one attempt may take before it counts as failed, above 0.
+    #[serde(serialize_with = "duration_as_text")]
+    pub max_handler_time: Duration,
+    /// Ids a second that all processes together take at most; `None` = no limit.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rate_limit: Option<u32>,
     /// The pause before the next attempt.
     pub backoff: Backoff,
+    /// When to stop claiming because attempts only fail.
+    pub circuit_breaker: CircuitBreaker,
     /// What happens to a deadline that fired.
     pub handler: HandlerConfig,
+}
+
+/// Stops claiming while a handler only fails, so that an endpoint that is down does not use up attempts.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct CircuitBreaker {
+    /// How many attempts in a row, of whatever ids, must fail to open it; 0 = never.
+    pub failures: u32,
+    /// How long it stays open before one id is tried, above 0.
+    #[serde(serialize_with = "duration_as_text")]
+    pub pause: Duration,
 }
 
 /// Exponential backoff with jitter.

@@ -55,7 +55,10 @@ pub(super) struct RawQueue {
     pub(super) concurrency: Option<i64>,
     pub(super) lease: Option<RawDuration>,
     pub(super) max_attempts: Option<i64>,
+    pub(super) max_handler_time: Option<RawDuration>,
+    pub(super) rate_limit: Option<i64>,
     pub(super) backoff: RawBackoff,
+    pub(super) circuit_breaker: RawCircuitBreaker,
     pub(super) handler: RawHandler,
 }
 
@@ -66,6 +69,13 @@ pub(super) struct RawBackoff {
     pub(super) max: Option<RawDuration>,
     pub(super) factor: Option<f64>,
     pub(super) jitter: Option<f64>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields, default, expecting = "a section with keys")]
+pub(super) struct RawCircuitBreaker {
+    pub(super) failures: Option<i64>,
+    pub(super) pause: Option<RawDuration>,
 }
 
 #[derive(Deserialize, Default)]

@@ -416,4 +416,6 @@ pub struct Counts {
     pub impossible: u64,
     /// The earliest deadline; if it has passed, the oldest overdue one.
     pub next_due_at: Option<DueAt>,
+    /// True while nothing may be claimed.
+    pub paused: bool,
 }

@@ -27,7 +27,21 @@ impl Queue {
     /// # Errors
     /// If Redis refuses. Nothing was claimed then.
     pub async fn claim(&self, limit: usize, lease: Duration) -> Result<Claim> {
+        self.claim_at_rate(limit, lease, None).await
+    }
+
+    /// As [`Queue::claim`], at most `rate_limit` ids a second over all processes that say the same limit.
+    ///
+    /// # Errors
+    /// If Redis refuses. Nothing was claimed then.
+    pub async fn claim_at_rate(
+        &self,
+        limit: usize,
+        lease: Duration,
+        rate_limit: Option<u32>,
+    ) -> Result<Claim> {
         let call = self.timed(&scripts::CLAIM).arg(limit.clamp(1, MAX_IDS_PER_CALL)).arg(lease_ms(lease));
+        let call = call.arg(rate_argument(rate_limit));
         let mut reply = Reply::new("claim", self.call(call).await?)?;
         let received = Instant::now();
         let now = ServerTime::from_us(reply.int()?);
@@ -67,11 +81,12 @@ impl Queue {
         Ok(claim)
     }
 
-    /// Hands at most `limit` (1 to 1000) due ids to the sink and removes them, in one step.
+    /// Hands at most `limit` (1 to 1000) due ids to the sink and removes them, in one step; at most
+    /// `rate_limit` ids a second over all processes that say the same limit.
     ///
     /// # Errors
     /// If Redis refuses. Nothing was fired then.
-    pub async fn fire(&self, sink: Sink, limit: usize) -> Result<Fired> {
+    pub async fn fire(&self, sink: Sink, limit: usize, rate_limit: Option<u32>) -> Result<Fired> {
         let (script, fired_type) = match sink.kind {
             SinkKind::Stream => (&scripts::FIRE_STREAM, "stream"),
             SinkKind::List => (&scripts::FIRE_LIST, "list"),
@@ -79,7 +94,8 @@ impl Queue {
         let call = Call::new(script, self.keys.with_fired())
             .arg(self.now_argument())
             .arg(limit.clamp(1, MAX_IDS_PER_CALL))
-            .arg(sink.max_len.map_or_else(String::new, |max_len| max_len.to_string()));
+            .arg(sink.max_len.map_or_else(String::new, |max_len| max_len.to_string()))
+            .arg(rate_argument(rate_limit));
         let name = call.name();
         let mut reply = Reply::new(name, self.call_with_fired(call, Some(fired_type)).await?)?;
         Ok(Fired {
@@ -202,6 +218,10 @@ fn read(id: &[u8], payload: Option<Vec<u8>>) -> Result<(Id, Option<Payload>), (&
 /// A claim takes no score below this, so it stands only for a record that somebody damaged.
 fn earliest() -> DueAt {
     DueAt::from_ms(DueAt::MIN_MS).expect("the minimum is in range")
+}
+
+fn rate_argument(rate_limit: Option<u32>) -> String {
+    rate_limit.map_or_else(String::new, |rate| rate.to_string())
 }
 
 fn lease_ms(lease: Duration) -> String {

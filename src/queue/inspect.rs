@@ -108,7 +108,18 @@ impl Queue {
             dead: reply.count()?,
             impossible: reply.count()?,
             next_due_at: reply.due_at()?,
+            paused: reply.count()? > 0,
         })
+    }
+
+    /// Stops claiming, or lets it go on, for all processes of the queue; answers whether that changed anything.
+    /// What is in flight goes on, and so do registering and cancelling.
+    ///
+    /// # Errors
+    /// If Redis refuses.
+    pub async fn pause(&self, paused: bool) -> Result<bool> {
+        let call = self.script(&scripts::PAUSE).arg(u8::from(paused));
+        Ok(self.call(call).await? == redis::Value::Int(1))
     }
 
     /// Schedules dead ids again, due now, with all attempts before them; stale means that it was not dead.

@@ -29,6 +29,7 @@ scripts! {
     BURY = "bury",
     RETRY_DEAD = "retry_dead",
     DELETE_DEAD = "delete_dead",
+    PAUSE = "pause",
     REJECT = "reject",
     SHOW = "show",
     LIST = "list",

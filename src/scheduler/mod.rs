@@ -9,6 +9,7 @@
 //! All four are tasks of one process that share one multiplexed connection, so acks and the next claim travel
 //! together. Any number of processes can run the same queue: the scripts keep them apart.
 
+mod breaker;
 mod keeper;
 mod load;
 mod poller;
@@ -115,6 +116,7 @@ async fn deliver(
 ) {
     let load = Arc::new(load::Load::default());
     let leases = Arc::new(keeper::Leases::default());
+    let breaker = Arc::new(breaker::Breaker::new(queue.name()));
     let (claims, claimed) = mpsc::channel(CLAIMS_AHEAD);
     // Never holds more than Load lets out.
     let (outcomes, settled) = mpsc::unbounded_channel();
@@ -124,8 +126,14 @@ async fn deliver(
     keeper.spawn(keeper::run(queue.clone(), settings.clone(), Arc::clone(&leases)));
 
     let settler = settler::Settler::new(queue.clone(), settings.clone(), Arc::clone(&load), drain_timeout);
-    let worker = worker::Worker { handler, settings: settings.clone(), outcomes, drain_timeout };
-    let source = poller::ToWorker::new(queue.clone(), load, leases, claims);
+    let worker = worker::Worker {
+        handler,
+        settings: settings.clone(),
+        breaker: Arc::clone(&breaker),
+        outcomes,
+        drain_timeout,
+    };
+    let source = poller::ToWorker { queue: queue.clone(), load, leases, breaker, claims, probing: false };
     // After the stop they end in this order, each when the one before it has dropped its end of their channel.
     let mut tasks = JoinSet::new();
     tasks.spawn(poller::run(source, queue, settings, stop.clone()));

@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Settings,
+    breaker::Breaker,
     keeper::Leases,
     load::Load,
     trouble::Trouble,
@@ -57,7 +58,7 @@ impl Taken {
 /// Where the poller takes from and gives to: a handler's worker, or an in-Redis sink.
 pub(super) trait Source: Send {
     /// Waits until there is room, and answers for how many ids. Dropping the future loses nothing.
-    fn room(&self, settings: &Settings) -> impl Future<Output = usize> + Send;
+    fn room(&mut self, settings: &Settings) -> impl Future<Output = usize> + Send;
 
     /// Takes at most `limit` due ids.
     fn tick(&mut self, limit: usize, settings: &Settings) -> impl Future<Output = Result<Ticked>> + Send;
@@ -129,31 +130,27 @@ fn pause(ticked: &Ticked, poll_interval: Duration) -> Duration {
 
 /// Takes due ids under a lease and passes them to the worker.
 pub(super) struct ToWorker {
-    queue: Queue,
-    load: Arc<Load>,
-    leases: Arc<Leases>,
-    claims: mpsc::Sender<Vec<Work>>,
-}
-
-impl ToWorker {
-    pub(super) fn new(
-        queue: Queue,
-        load: Arc<Load>,
-        leases: Arc<Leases>,
-        claims: mpsc::Sender<Vec<Work>>,
-    ) -> Self {
-        Self { queue, load, leases, claims }
-    }
+    pub(super) queue: Queue,
+    pub(super) load: Arc<Load>,
+    pub(super) leases: Arc<Leases>,
+    pub(super) breaker: Arc<Breaker>,
+    pub(super) claims: mpsc::Sender<Vec<Work>>,
+    /// True if the next tick is to take one id, to see whether the handler is up again.
+    pub(super) probing: bool,
 }
 
 impl Source for ToWorker {
-    async fn room(&self, settings: &Settings) -> usize {
-        self.load.room(settings).await
+    async fn room(&mut self, settings: &Settings) -> usize {
+        let room = self.load.room(settings).await;
+        // Last, because it begins a probe: nothing is awaited, and so cancelled, between here and the tick.
+        self.probing = self.breaker.pass().await;
+        if self.probing { 1 } else { room }
     }
 
     async fn tick(&mut self, limit: usize, settings: &Settings) -> Result<Ticked> {
         let sent = Instant::now();
-        let claim = self.queue.claim(limit, settings.lease).await?;
+        let claimed = self.queue.claim_at_rate(limit, settings.lease, settings.rate_limit).await;
+        let claim = claimed.inspect_err(|_| self.end_probe())?;
         let taken = claim.deliveries.len() + claim.unreadable.len();
         let ticked = Ticked {
             now: claim.now,
@@ -161,6 +158,9 @@ impl Source for ToWorker {
             next: claim.next,
             impossible: claim.impossible,
         };
+        if claim.deliveries.is_empty() {
+            self.end_probe();
+        }
         let Some(token) = claim.token else { return Ok(ticked) };
 
         let lease = self.leases.hold(token, taken, sent + settings.lease);
@@ -180,6 +180,15 @@ impl Source for ToWorker {
     }
 }
 
+impl ToWorker {
+    /// Nothing was taken that could tell whether the handler is up.
+    fn end_probe(&self) {
+        if self.probing {
+            self.breaker.probe_found_nothing();
+        }
+    }
+}
+
 /// Hands due ids to a place in Redis.
 pub(super) struct ToSink {
     queue: Queue,
@@ -193,12 +202,12 @@ impl ToSink {
 }
 
 impl Source for ToSink {
-    async fn room(&self, settings: &Settings) -> usize {
+    async fn room(&mut self, settings: &Settings) -> usize {
         settings.batch_size
     }
 
-    async fn tick(&mut self, limit: usize, _: &Settings) -> Result<Ticked> {
-        let fired = self.queue.fire(self.sink, limit).await?;
+    async fn tick(&mut self, limit: usize, settings: &Settings) -> Result<Ticked> {
+        let fired = self.queue.fire(self.sink, limit, settings.rate_limit).await?;
         if let Some(earliest) = fired.earliest {
             let lateness_ms = fired.now.since(earliest).as_millis() as u64;
             tracing::debug!(queue = %self.queue.name(), count = fired.count, lateness_ms, "fired");

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::config::{Backoff, QueueConfig};
+use crate::config::{Backoff, CircuitBreaker, QueueConfig};
 
 /// The tunable part of a queue: all of it can change while the scheduler runs.
 #[derive(Debug, Clone, PartialEq)]
@@ -17,8 +17,14 @@ pub struct Settings {
     pub lease: Duration,
     /// How many attempts may fail before the id is dead.
     pub max_attempts: u32,
+    /// How long one attempt may take before it counts as failed.
+    pub max_handler_time: Duration,
+    /// How many ids a second all processes together take at most.
+    pub rate_limit: Option<u32>,
     /// How long a failed id waits.
     pub backoff: Backoff,
+    /// When to stop claiming because attempts only fail.
+    pub circuit_breaker: CircuitBreaker,
 }
 
 impl From<&QueueConfig> for Settings {
@@ -29,7 +35,10 @@ impl From<&QueueConfig> for Settings {
             concurrency: config.concurrency,
             lease: config.lease,
             max_attempts: config.max_attempts,
+            max_handler_time: config.max_handler_time,
+            rate_limit: config.rate_limit,
             backoff: config.backoff.clone(),
+            circuit_breaker: config.circuit_breaker.clone(),
         }
     }
 }

@@ -11,10 +11,12 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Settings,
+    breaker::{Breaker, Sign},
     keeper::Share,
     settler::{Settlement, Verdict},
 };
 use crate::{
+    duration,
     handler::{Outcome, SharedHandler},
     queue::{Delivery, Rejected},
 };
@@ -36,6 +38,7 @@ pub(super) struct Claimed {
 pub(super) struct Worker {
     pub(super) handler: SharedHandler,
     pub(super) settings: watch::Receiver<Settings>,
+    pub(super) breaker: Arc<Breaker>,
     pub(super) outcomes: mpsc::UnboundedSender<Settlement>,
     pub(super) drain_timeout: Duration,
 }
@@ -83,13 +86,22 @@ impl Worker {
         running: &mut JoinSet<Settlement>,
         abort: &CancellationToken,
     ) {
-        let concurrency = self.settings.borrow().concurrency;
+        if self.breaker.is_open() {
+            self.give_back(waiting);
+            return;
+        }
+        let (concurrency, max_handler_time) = {
+            let settings = self.settings.borrow();
+            (settings.concurrency, settings.max_handler_time)
+        };
         while running.len() < concurrency {
             let Some(claimed) = waiting.pop_front() else { return };
             if claimed.lease.is_live() {
-                running.spawn(handle(Arc::clone(&self.handler), claimed, abort.clone()));
+                let (handler, abort) = (Arc::clone(&self.handler), abort.clone());
+                running.spawn(handle(handler, claimed, max_handler_time, abort));
             } else {
                 // Another process may have it already; giving it back is refused as stale then.
+                self.breaker.note(Sign::None, &self.settings.borrow().circuit_breaker);
                 self.report(release(claimed));
             }
         }
@@ -125,7 +137,15 @@ impl Worker {
 
     fn settle(&self, ended: Result<Settlement, tokio::task::JoinError>) {
         match ended {
-            Ok(settlement) => self.report(settlement),
+            Ok(settlement) => {
+                let sign = match settlement.verdict {
+                    Verdict::Ack(_) | Verdict::Bury(_) => Sign::Up,
+                    Verdict::Retry { .. } => Sign::Down,
+                    Verdict::Release(_) => Sign::None,
+                };
+                self.breaker.note(sign, &self.settings.borrow().circuit_breaker);
+                self.report(settlement);
+            }
             // Panics of handlers are caught in the task, so this one is ours; the lease brings the id back.
             Err(cause) => tracing::error!(%cause, "a delivery task ended without an outcome"),
         }
@@ -141,30 +161,37 @@ fn release(claimed: Claimed) -> Settlement {
     Settlement { verdict: Verdict::Release(claimed.delivery.lease()), lease: claimed.lease }
 }
 
-async fn handle(handler: SharedHandler, claimed: Claimed, abort: CancellationToken) -> Settlement {
-    let outcome = {
+async fn handle(
+    handler: SharedHandler,
+    claimed: Claimed,
+    max_handler_time: Duration,
+    abort: CancellationToken,
+) -> Settlement {
+    let handled = {
         let handled = AssertUnwindSafe(handler.handle_dyn(&claimed.delivery)).catch_unwind();
         tokio::select! {
             () = abort.cancelled() => None,
-            outcome = handled => Some(outcome),
+            handled = tokio::time::timeout(max_handler_time, handled) => Some(handled),
+        }
+    };
+    let outcome = match handled {
+        None => return release(claimed),
+        Some(Ok(Ok(outcome))) => outcome,
+        Some(Ok(Err(panic))) => Outcome::retry(format!("handler panicked: {}", panic_message(&*panic))),
+        Some(Err(_)) => {
+            let limit = duration::format(max_handler_time);
+            Outcome::retry(format!("handler took longer than max_handler_time ({limit})"))
         }
     };
     let verdict = match outcome {
-        None => return release(claimed),
-        Some(Ok(Outcome::Done)) => Verdict::Ack(claimed.delivery.lease()),
-        Some(Ok(Outcome::Retry { error, after })) => {
-            Verdict::Retry { delivery: claimed.delivery, error, after }
-        }
-        Some(Ok(Outcome::Dead { error })) => Verdict::Bury(Rejected {
+        Outcome::Done => Verdict::Ack(claimed.delivery.lease()),
+        Outcome::Retry { error, after } => Verdict::Retry { delivery: claimed.delivery, error, after },
+        Outcome::Dead { error } => Verdict::Bury(Rejected {
             id: claimed.delivery.id.as_str().into(),
             token: claimed.delivery.token,
             reason: "rejected",
             error,
         }),
-        Some(Err(panic)) => {
-            let error = format!("handler panicked: {}", panic_message(&*panic));
-            Verdict::Retry { delivery: claimed.delivery, error, after: None }
-        }
     };
     Settlement { verdict, lease: claimed.lease }
 }

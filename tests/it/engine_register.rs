@@ -259,7 +259,7 @@ async fn moving_a_revived_id_leaves_no_trace_in_the_dead_set() {
 async fn purge_removes_every_key_but_the_stream() {
     let rig = Rig::new().await;
     rig.put("fired", T0, "").await;
-    rig.when(T0).fire(STREAM, 10).await.unwrap();
+    rig.when(T0).fire(STREAM, 10, None).await.unwrap();
     rig.buried("dead", "p").await;
     rig.leased("leased", "p").await;
     rig.put("scheduled", T0, "p").await;

@@ -41,8 +41,8 @@ async fn a_fraction_of_a_millisecond_is_never_early() {
     assert_eq!(rig.claim_one(T0 + 1).await.attempt, 2);
 
     rig.zadd("b", "1767225600000.5").await;
-    assert_eq!(rig.when(T0).fire(STREAM, 10).await.unwrap().count, 0);
-    let fired = rig.when(T0 + 1).fire(STREAM, 10).await.unwrap();
+    assert_eq!(rig.when(T0).fire(STREAM, 10, None).await.unwrap().count, 0);
+    let fired = rig.when(T0 + 1).fire(STREAM, 10, None).await.unwrap();
     assert_eq!((fired.count, fired.earliest), (1, Some(at_ms(T0 + 1))));
 }
 
@@ -74,7 +74,7 @@ async fn a_plain_zadd_on_a_dead_id_revives_it() {
         rig.zadd("a", T0 + 1).await;
         assert_eq!(rig.shown("a").await.unwrap().state, State::Scheduled);
         if by_stream {
-            assert_eq!(rig.when(T0 + 1).fire(STREAM, 10).await.unwrap().count, 1);
+            assert_eq!(rig.when(T0 + 1).fire(STREAM, 10, None).await.unwrap().count, 1);
         } else {
             let next = rig.claim_one(T0 + 1).await;
             assert_eq!((next.attempt, next.due_at), (1, at_ms(T0 + 1)));
@@ -129,7 +129,7 @@ async fn impossible_scores_never_fire_and_are_set_aside_with_a_reason() {
     assert_eq!(claim.next, Some(at_ms(DueAt::MAX_MS)));
     let counts = rig.counts().await.unwrap();
     assert_eq!((counts.impossible, counts.scheduled, counts.next_due_at), (7, 8, Some(at_ms(DueAt::MAX_MS))));
-    let fired = rig.when(T0).fire(STREAM, 1000).await.unwrap();
+    let fired = rig.when(T0).fire(STREAM, 1000, None).await.unwrap();
     assert_eq!((fired.count, fired.impossible), (0, 7));
 
     assert_eq!(rig.when(T0).reject().await.unwrap(), 7);

@@ -12,6 +12,7 @@ mod promises;
 mod recovery;
 mod replay;
 mod serve;
+mod storms;
 mod support;
 mod trouble;
 mod walk;

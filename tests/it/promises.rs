@@ -66,7 +66,7 @@ async fn p2_nothing_is_early_by_a_millisecond() {
         rig.zadd(name, score).await;
     }
     assert_eq!(rig.claimed(T0 - 1).await, [""; 0]);
-    assert_eq!(rig.when(T0 - 1).fire(STREAM, 10).await.unwrap().count, 0);
+    assert_eq!(rig.when(T0 - 1).fire(STREAM, 10, None).await.unwrap().count, 0);
     assert_eq!(rig.claimed(T0).await, ["a"]);
     assert_eq!(rig.claimed(T0 + 1).await, ["b", "c"]);
 }
@@ -109,7 +109,7 @@ async fn p3_what_was_cancelled_never_fires() {
     }
     for now in [T0, T0 + LEASE_MS, T0 + 1_000_000_000] {
         assert_eq!(rig.claimed(now).await, [""; 0]);
-        assert_eq!(rig.when(now).fire(STREAM, 1000).await.unwrap().count, 0);
+        assert_eq!(rig.when(now).fire(STREAM, 1000, None).await.unwrap().count, 0);
     }
     assert_eq!(rig.keys().await, ["meta"]);
 }
@@ -232,12 +232,12 @@ async fn p6_a_stream_gets_every_id_once_leftovers_of_another_handler_included() 
     rig.put("later", T0 + LEASE_MS + 1, "").await;
 
     let now = T0 + LEASE_MS;
-    let fired = rig.when(now).fire(STREAM, 2).await.unwrap();
+    let fired = rig.when(now).fire(STREAM, 2, None).await.unwrap();
     assert_eq!((fired.count, fired.earliest, fired.next), (2, Some(at_ms(T0)), Some(at_ms(T0 + 5))));
-    let fired = rig.when(now).fire(STREAM, 1000).await.unwrap();
+    let fired = rig.when(now).fire(STREAM, 1000, None).await.unwrap();
     assert_eq!((fired.count, fired.earliest), (1, Some(at_ms(T0 - 1))));
     assert_eq!((fired.now.as_ms(), fired.next), (now, Some(at_ms(now + 1))));
-    let fired = rig.when(now).fire(STREAM, 1000).await.unwrap();
+    let fired = rig.when(now).fire(STREAM, 1000, None).await.unwrap();
     assert_eq!((fired.count, fired.earliest), (0, None));
 
     let entries: Vec<(String, HashMap<String, String>)> = rig.on_key("XRANGE", "fired", ("-", "+")).await;
@@ -255,7 +255,7 @@ async fn p6_a_stream_gets_every_id_once_leftovers_of_another_handler_included() 
 async fn p6_four_tasks_fire_into_one_stream_without_a_repetition() {
     let rig = Rig::new().await;
     rig.schedule_all(&many(3000)).await;
-    let firer = |queue: Queue| async move { while queue.fire(STREAM, 70).await.unwrap().count > 0 {} };
+    let firer = |queue: Queue| async move { while queue.fire(STREAM, 70, None).await.unwrap().count > 0 {} };
     let firers: Vec<_> = (0..4).map(|_| tokio::spawn(firer(rig.when(T0)))).collect();
     for firer in firers {
         firer.await.unwrap();

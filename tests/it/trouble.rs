@@ -16,7 +16,7 @@ use crate::support::{
 /// A queue with something in each of its nine keys, and the lease of `leased`.
 async fn furnished(rig: &Rig) -> Lease {
     rig.put("fired", T0, "p").await;
-    rig.when(T0).fire(STREAM, 1).await.unwrap();
+    rig.when(T0).fire(STREAM, 1, None).await.unwrap();
     rig.buried("dead", "p").await;
     let lease = rig.leased("leased", "p").await.lease();
     rig.put("scheduled", T0, "p").await;
@@ -28,7 +28,7 @@ async fn guarded(queue: &Queue, lease: &Lease) -> Vec<(&'static str, Result<()>)
     let held = std::slice::from_ref(lease);
     vec![
         ("claim", queue.claim(10, LEASE).await.map(drop)),
-        ("fire_stream", queue.fire(STREAM, 10).await.map(drop)),
+        ("fire_stream", queue.fire(STREAM, 10, None).await.map(drop)),
         ("ack", queue.ack(held).await.map(drop)),
         ("retry", queue.retry(&[retry_of(lease, 0)], 9).await.map(drop)),
         ("release", queue.release(held).await.map(drop)),
@@ -85,7 +85,7 @@ async fn a_key_of_a_wrong_type_is_named_and_nothing_is_lost() {
         rig.admin(&["SET", &key, "not overdue's"]).await;
         let queue = rig.when(T0);
         if part == "fired" {
-            assert_names("fire_stream", queue.fire(STREAM, 10).await.map(drop), &key);
+            assert_names("fire_stream", queue.fire(STREAM, 10, None).await.map(drop), &key);
         } else {
             for (verb, answer) in guarded(&queue, &lease).await {
                 assert_names(verb, answer, &key);
@@ -146,7 +146,7 @@ async fn a_full_redis_refuses_new_deadlines_and_finishes_the_old_ones() {
     assert_eq!(queue.bury(&[rejected(&held[3])]).await.unwrap(), [Settled::Done]);
     assert_eq!(queue.reject().await.unwrap(), 1);
     queue.cancel(&[id("n4")]).await.unwrap();
-    assert_eq!(queue.fire(STREAM, 1).await.unwrap().count, 1);
+    assert_eq!(queue.fire(STREAM, 1, None).await.unwrap().count, 1);
     assert_eq!(rig.claim_at(T0 + LEASE_MS, 9).await.deliveries.len(), 2, "a lost lease and a retry");
     assert_eq!(queue.retry_dead(&[id("n3")]).await.unwrap(), [Settled::Done]);
     assert_eq!(queue.delete_dead(&[id("seconds")]).await.unwrap(), [Settled::Done]);
