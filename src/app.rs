@@ -41,19 +41,24 @@ pub fn find_redis(config: &RedisConfig) -> error::Result<Option<Redis>> {
 /// waits for it and says so.
 pub async fn serve(config: Config, sources: Sources) -> anyhow::Result<()> {
     let mut signals = Signals::new()?;
-    let (redis, embedded) = redis_to_serve(&config.redis).await?;
+    let (redis, embedded) = tokio::select! {
+        redis = redis_to_serve(&config.redis) => redis?,
+        name = signals.next_stop() => {
+            tracing::info!(signal = name, "stopped before Redis was ready");
+            return Ok(());
+        }
+    };
     let stop = CancellationToken::new();
     let mut running = Running::start(&config, &redis, &stop);
     log_start(&config, embedded.as_ref());
 
-    let mut current = config;
     loop {
         let asked = tokio::select! {
             asked = signals.next() => asked,
             () = running.failed() => break,
         };
         match asked {
-            Asked::Reload => reload(&mut current, &sources, &running),
+            Asked::Reload => reload(&config, &sources, &running),
             Asked::Stop(name) => {
                 tracing::info!(signal = name, "stopping; a second signal stops at once");
                 break;
@@ -62,20 +67,25 @@ pub async fn serve(config: Config, sources: Sources) -> anyhow::Result<()> {
     }
     stop.cancel();
     tokio::select! {
-        () = running.ended() => {}
+        ended = wind_down(&mut running, embedded) => ended?,
         name = signals.next_stop() => {
             tracing::warn!(signal = name, "stopped at once; leases bring back what was in flight");
             std::process::exit(1);
         }
     }
+    tracing::info!("stopped");
+    anyhow::ensure!(!running.panicked, "a scheduler panicked; see the log");
+    Ok(())
+}
+
+async fn wind_down(running: &mut Running, embedded: Option<Embedded>) -> anyhow::Result<()> {
+    running.ended().await;
     if let Some(embedded) = embedded {
         match embedded.stop().await? {
             Stopped::Shutdown => tracing::info!("private redis-server stopped"),
             Stopped::LeftToOthers => tracing::info!("private redis-server left to the other serve"),
         }
     }
-    tracing::info!("stopped");
-    anyhow::ensure!(!running.panicked, "a scheduler panicked; see the log");
     Ok(())
 }
 
@@ -167,7 +177,7 @@ impl Running {
 }
 
 /// Takes over what can change while running; a file that is wrong changes nothing.
-fn reload(current: &mut Config, sources: &Sources, running: &Running) {
+fn reload(started: &Config, sources: &Sources, running: &Running) {
     let new = match Config::load(sources) {
         Ok(new) => new,
         Err(cause) => {
@@ -187,11 +197,12 @@ fn reload(current: &mut Config, sources: &Sources, running: &Running) {
             tracing::info!(queue = %name, "settings changed");
         }
     }
-    if needs_restart(current, &new) {
-        tracing::warn!("the configuration changed in parts that need a restart to take effect");
+    if needs_restart(started, &new) {
+        tracing::warn!(
+            "the configuration differs from that of the start in parts that need a restart to take effect"
+        );
     }
     tracing::info!("configuration reloaded");
-    *current = new;
 }
 
 /// True if the two differ in more than what [`Settings`] holds.

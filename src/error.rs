@@ -1,6 +1,6 @@
 //! The errors of the library. Every message says what was wrong, where, and what to do about it.
 
-use std::fmt;
+use std::{fmt, time::Duration};
 
 /// Shorthand for a result with the library's [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -45,10 +45,9 @@ pub enum Error {
 }
 
 impl Error {
-    /// True if waiting and trying again can help: Redis is away, loading, full, failing over.
-    #[must_use]
-    pub fn is_transient(&self) -> bool {
-        matches!(self, Self::Redis(trouble) if trouble.kind.is_transient())
+    /// No answer within this time.
+    pub(crate) fn timeout(limit: Duration) -> Self {
+        Trouble { kind: TroubleKind::Timeout, detail: format!("no answer within {limit:?}") }.into()
     }
 }
 
@@ -186,12 +185,6 @@ impl TroubleKind {
             Self::NoScript => "forgot a script right after it was loaded: is SCRIPT FLUSH in a loop?",
             Self::Other => "refused the call",
         }
-    }
-
-    /// True if the state can pass by itself or by an operator's hand, so that trying again makes sense.
-    #[must_use]
-    pub fn is_transient(self) -> bool {
-        !matches!(self, Self::NoPerm | Self::Auth | Self::CrossSlot | Self::WrongType | Self::Other)
     }
 
     /// True if the connection is of no more use: broken, half-open, or led to a demoted master.

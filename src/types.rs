@@ -102,10 +102,17 @@ impl Payload {
         &self.0
     }
 
-    /// JSON is passed on as it stands, so that no number loses a digit; other text becomes a JSON string.
+    /// JSON is passed on as it stands, so that no number loses a digit, but on one line: line breaks in JSON
+    /// stand only between its parts. Other text becomes a JSON string.
     #[must_use]
     pub fn to_json(&self) -> Box<RawValue> {
-        serde_json::from_str(&self.0).unwrap_or_else(|_| {
+        let json: Result<Box<RawValue>, _> = if self.0.contains(['\n', '\r']) {
+            serde_json::from_str(&self.0)
+                .and_then(|json: Box<RawValue>| RawValue::from_string(json.get().replace(['\n', '\r'], " ")))
+        } else {
+            serde_json::from_str(&self.0)
+        };
+        json.unwrap_or_else(|_| {
             serde_json::value::to_raw_value(&*self.0).expect("a string always has a JSON form")
         })
     }
@@ -368,6 +375,8 @@ mod tests {
             json(r#"{"amount":"100.00","n":12345678901234567890}"#),
             r#"{"amount":"100.00","n":12345678901234567890}"#
         );
+        assert_eq!(json("{\n  \"n\": 1\r\n}"), r#"{   "n": 1  }"#);
+        assert_eq!(json("two\nlines"), r#""two\nlines""#);
         assert_eq!(json("007"), r#""007""#);
         assert_eq!(json("plain text"), r#""plain text""#);
         assert!(Payload::new("x".repeat(MAX_PAYLOAD_BYTES + 1)).is_err());

@@ -1,6 +1,5 @@
 -- claim: leases what is due, and what is leased but whose lease ran out, under one new token.
--- An id that is due while an earlier delivery of it is still leased waits until that lease ends. Large
--- payloads make a claim shorter than its limit: 3 is in the past then.
+-- An id that is due while an earlier delivery of it is still leased waits until that lease ends.
 -- KEYS   the eight of lib.lua
 -- ARGV   1 now
 --        2 limit, 1 to 1000 ids
@@ -8,14 +7,16 @@
 --        4 rate limit in ids a second, over all processes; '' for none
 -- Reply  1 now in µs
 --        2 token, 0 if nothing was claimed
---        3 when to look again in ms: the earliest deadline still pending, or when the rate allows more; or nil
+--        3 when to look again in ms: the next deadline, or when the rate allows more; or nil
 --        4 how many entries have an impossible score and wait for `reject`
---        5 id, score, …
---        6 payloads by position, nil where there is none; empty if there is none at all
---        7 records (JSON, see lib.lua) by position, likewise
+--        5 1 if more is due that can be claimed at once (the limit was reached, or payloads are large), else 0
+--        6 id, score, …
+--        7 payloads by position, nil where there is none; empty if there is none at all
+--        8 records (JSON, see lib.lua) by position, likewise
 guard()
 local now, now_us = clock(ARGV[1])
-local limit, spend = allowance(tonumber(ARGV[2]), ARGV[4], now_us)
+local wanted = tonumber(ARGV[2])
+local limit, spend = allowance(wanted, ARGV[4], now, now_us)
 local token = digits(math.max(tonumber(call('HGET', meta, 'token') or 0) + 1, now_us))
 
 local entries, payloads, records, by_id, touched = {}, {}, {}, {}, {}
@@ -28,7 +29,11 @@ local function take(id, score, text, record)
   any_record = any_record or record
 end
 
-for _, found in ipairs(limit > 0 and lost(now, limit, touched) or {}) do
+local leftovers, more_lost = {}, false
+if limit > 0 then
+  leftovers, more_lost = lost(now, limit, touched)
+end
+for _, found in ipairs(leftovers) do
   local id, _, score, text, record = unpack(found)
   record.crashes, record.retry = record.crashes + 1, score
   local json = cjson.encode(record)
@@ -86,12 +91,15 @@ while count < limit and rounds < 4 and affordable do
   if rounds > 1 then
     ids, scores = free_of(ids, scores, room)
   end
-  local texts, fitting = payloads_of(ids)
-  affordable = fitting == #ids
-  for i = #ids, fitting + 1, -1 do
-    ids[i], scores[i] = nil, nil
-  end
   ids, scores = lease(ids, scores)
+  local texts, fitting = payloads_of(ids)
+  if fitting < #ids then -- too much for one claim: the rest goes back before anybody sees it leased
+    affordable = false
+    call('ZREM', leased, unpack(ids, fitting + 1))
+    for i = #ids, fitting + 1, -1 do
+      ids[i], scores[i] = nil, nil
+    end
+  end
   local pasts = pasts_of(ids, scores)
   for i, id in ipairs(ids) do
     take(id, scores[i], texts[id], pasts and pasts[i])
@@ -117,6 +125,7 @@ return {
   count > 0 and tonumber(token) or 0,
   spend(count),
   impossible(),
+  (count == wanted or more_lost or not affordable) and 1 or 0,
   entries,
   next(by_id) and payloads or {},
   any_record and records or {},

@@ -13,6 +13,6 @@ return {
   call('ZCOUNT', leases, '-inf', digits(now)),
   call('ZCARD', dead),
   impossible(),
-  next_due(),
+  next_due(MIN_DUE),
   call('HEXISTS', meta, 'paused'),
 }

@@ -1,5 +1,5 @@
 -- fire_list: hands what is due to a list and removes it, in one step. The newest is at the head: take with
--- RPOP, or LMOVE to a list of your own. Large payloads make a call shorter than its limit: 3 is in the past then.
+-- RPOP, or LMOVE to a list of your own.
 -- KEYS   the eight of lib.lua, and
 --        9 fired  LIST  JSON: id, due_at (ms), fired_at (ms), and payload if there is one
 -- ARGV   1 now

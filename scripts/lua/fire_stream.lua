@@ -1,5 +1,4 @@
--- fire_stream: hands what is due to a stream and removes it, in one step. Large payloads make a call shorter
--- than its limit: 3 is in the past then.
+-- fire_stream: hands what is due to a stream and removes it, in one step.
 -- KEYS   the eight of lib.lua, and
 --        9 fired  STREAM  entries: id, due_at (ms), fired_at (ms), and payload if there is one
 -- ARGV   1 now
@@ -8,12 +7,13 @@
 --        4 rate limit in ids a second, over all processes; '' for none
 -- Reply  1 now in µs
 --        2 how many were fired
---        3 when to look again in ms: the earliest deadline still pending, or when the rate allows more; or nil
+--        3 when to look again in ms: the next deadline, or when the rate allows more; or nil
 --        4 how many entries have an impossible score and wait for `reject`
---        5 the earliest deadline fired in ms, 0 if none was
+--        5 1 if more is due that can be taken at once, else 0
+--        6 the earliest deadline fired in ms, 0 if none was
 local fired = KEYS[9]
 guard()
-call('XDEL', fired, '0-1') -- checks the type: no entry can have this number
+call('XDEL', fired, '0-0') -- checks the type: no entry can have this number
 local now, now_us = clock(ARGV[1])
 local fired_at = digits(now)
 

@@ -54,6 +54,15 @@ local function due_of(score)
   return digits(math.ceil(tonumber(score)))
 end
 
+-- A deadline as callers write it: ms since the epoch, or +ms from now; nil if it is outside the contract.
+local function due_argument(text, now)
+  local due = text:sub(1, 1) == '+' and now + (tonumber(text) or 0 / 0) or tonumber(text)
+  -- Asked this way round, what is no number at all (nan) fails too.
+  return due and due >= MIN_DUE and due <= MAX_DUE and math.ceil(due) or nil
+end
+
+local BAD_DUE = 'ERR overdue: a deadline is in ms since the epoch, from 1e11 to the year 9999'
+
 -- A score as an integer of a reply; 0 for an impossible one, which may be infinite.
 local function known_due(score)
   local due = math.ceil(tonumber(score))
@@ -81,7 +90,9 @@ end
 
 -- The record of an id that was claimed with `score` under `token`, made if it has none yet.
 local function record_of(id, score, token)
-  return past_of(id) or { due = due_of(score), first = token, failures = 0, crashes = 0 }
+  local record = past_of(id) or { failures = 0, crashes = 0 }
+  record.due, record.first = record.due or due_of(score), record.first or token
+  return record
 end
 
 local opened = {}
@@ -91,8 +102,9 @@ local function batch_of(token)
   if not opened[token] then
     local batch = { scores = {}, payloads = {}, size = 0 }
     local packed = call('HGET', batches, token)
-    if packed then
-      local entries, payloads = unpack(cmsgpack.unpack(packed))
+    local sound, parts = pcall(cmsgpack.unpack, packed or '')
+    if packed and sound and type(parts) == 'table' and #parts == 2 then
+      local entries, payloads = unpack(parts)
       for i = 1, #entries, 2 do
         batch.scores[entries[i]] = entries[i + 1]
       end
@@ -138,10 +150,12 @@ local function restore_payload(id, token)
 end
 
 -- At most `limit` ids whose lease ran out, as {id, token, score, payload, record}. They are still leased;
--- the caller moves them and ends their leases. 16 tokens a call bound the work when most are finished.
+-- the caller moves them and ends their leases. 16 tokens a call bound the work when most are finished;
+-- the second answer is true if there may be more of them.
 local function lost(now, limit, touched)
   local found = {}
-  for _, token in ipairs(call('ZRANGEBYSCORE', leases, '-inf', digits(now), 'LIMIT', 0, 16)) do
+  local tokens = call('ZRANGEBYSCORE', leases, '-inf', digits(now), 'LIMIT', 0, 16)
+  for _, token in ipairs(tokens) do
     local room = limit - #found
     if room == 0 then
       break
@@ -156,7 +170,7 @@ local function lost(now, limit, touched)
       end
     end
   end
-  return found
+  return found, #tokens == 16
 end
 
 -- Splits the flat reply of a range WITHSCORES.
@@ -207,26 +221,32 @@ local function payloads_of(ids)
   return texts, #ids
 end
 
--- The earliest pending deadline as a score, or false.
-local function next_due()
-  local first = call('ZRANGEBYSCORE', scheduled, MIN_DUE, digits(MAX_DUE), 'WITHSCORES', 'LIMIT', 0, 1)
-  return first[2] or false
+-- The earliest deadline after `from` as a score, or false. After a claim, ids that are due and still there
+-- wait for something else (their earlier delivery, or room in a claim): they must not hide the next one.
+local function next_due(from)
+  local after = call('ZRANGEBYSCORE', scheduled, from, digits(MAX_DUE), 'WITHSCORES', 'LIMIT', 0, 1)
+  return after[2] or false
 end
 
 -- What may be taken now: none while the queue is paused, and what the rate (ids a second, '' for no limit)
 -- leaves. Permits accrue evenly; what was not used is kept for 100 ms, or for one id, so a burst after a
--- quiet time is a tenth of a second's worth. Answers the limit and a function that spends and tells `next`.
-local function allowance(limit, rate, now_us)
+-- quiet time is a tenth of a second's worth. Answers the limit, and a function that spends it and tells when
+-- to look again.
+local function allowance(limit, rate, now, now_us)
+  local function after_now()
+    return next_due('(' .. digits(now))
+  end
   if call('HGET', meta, 'paused') then
     return 0, function() return false end
   elseif rate == '' then
-    return limit, next_due
+    return limit, after_now
   end
   local interval_us = 1000000 / tonumber(rate)
   local used_until = tonumber(call('HGET', meta, 'rate_until') or 0)
   used_until = math.max(used_until, now_us - math.max(100000, interval_us))
-  -- A clock that stepped back must not leave the queue waiting for the time it came from.
-  used_until = math.min(used_until, now_us + interval_us)
+  if used_until > now_us then -- the clock stepped back; without this the queue would wait for the time it had
+    used_until = now_us - interval_us
+  end
   local permits = math.max(math.floor((now_us - used_until) / interval_us), 0)
 
   local function spend(count)
@@ -234,9 +254,9 @@ local function allowance(limit, rate, now_us)
     if count > 0 then
       call('HSET', meta, 'rate_until', digits(used_until))
     end
-    local due = next_due()
     -- At 100 ids a second and more, 10 ms' worth at once: claims of one id each would cost more than they bring.
     local permitted_ms = math.ceil((used_until + math.max(interval_us, 10000)) / 1000)
+    local due = next_due(MIN_DUE)
     return due and digits(math.max(math.ceil(tonumber(due)), permitted_ms))
   end
   return math.min(limit, permits), spend
@@ -252,8 +272,8 @@ end
 -- to push(id, due, text) and removes them: claim, delivery and ack without a window between. Then done() for
 -- what has to follow the last push and come before the removal. Answers the reply of the verb.
 local function fire(now, now_us, wanted, rate, push, done)
-  local count, earliest, touched = 0, 0, {}
-  local limit, spend = allowance(wanted, rate, now_us)
+  local count, earliest, touched, more = 0, 0, {}, false
+  local limit, spend = allowance(wanted, rate, now, now_us)
 
   local function hand_over(id, due, text)
     push(id, due, text)
@@ -263,7 +283,10 @@ local function fire(now, now_us, wanted, rate, push, done)
     end
   end
 
-  local leftovers = limit > 0 and lost(now, limit, touched) or {}
+  local leftovers = {}
+  if limit > 0 then
+    leftovers, more = lost(now, limit, touched)
+  end
   for _, found in ipairs(leftovers) do
     local id, _, _, text, record = unpack(found)
     hand_over(id, record.due, text)
@@ -275,6 +298,7 @@ local function fire(now, now_us, wanted, rate, push, done)
     local fitting
     ids, scores = ids_and_scores(range)
     texts, fitting = payloads_of(ids)
+    more = more or fitting < #ids
     for i = #ids, fitting + 1, -1 do
       ids[i], scores[i] = nil, nil
     end
@@ -302,5 +326,5 @@ local function fire(now, now_us, wanted, rate, push, done)
     end
     call('ZREM', scheduled, unpack(ids))
   end
-  return { now_us, count, spend(count), impossible(), earliest }
+  return { now_us, count, spend(count), impossible(), (more or count == wanted) and 1 or 0, earliest }
 end

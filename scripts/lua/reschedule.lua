@@ -8,10 +8,9 @@
 --        0 not found  1 moved  2 in flight  3 dead  4 conflict with `expected`
 --        -ERR if the deadline is outside the contract: nothing was written
 local now = clock(ARGV[1])
-local id, due, expected = ARGV[2], ARGV[3], ARGV[4]
-due = due:sub(1, 1) == '+' and now + tonumber(due) or tonumber(due)
-if not due or due < MIN_DUE or due > MAX_DUE then
-  return redis.error_reply('ERR overdue: a deadline is in ms since the epoch, from 1e11 to the year 9999')
+local id, due, expected = ARGV[2], due_argument(ARGV[3], now), ARGV[4]
+if not due then
+  return redis.error_reply(BAD_DUE)
 end
 
 local old = call('ZSCORE', scheduled, id)

@@ -13,13 +13,12 @@ local mode, expected = ARGV[2], ARGV[3]
 
 local ids, dues = {}, {}
 for i = 4, #ARGV, 3 do
-  local id, due = ARGV[i], ARGV[i + 1]
-  due = due:sub(1, 1) == '+' and now + tonumber(due) or tonumber(due)
+  local id, due = ARGV[i], due_argument(ARGV[i + 1], now)
   if #id == 0 or #id > 256 then
     return redis.error_reply('ERR overdue: an id has 1 to 256 bytes')
   end
-  if not due or due < MIN_DUE or due > MAX_DUE then
-    return redis.error_reply('ERR overdue: a deadline is in ms since the epoch, from 1e11 to the year 9999')
+  if not due then
+    return redis.error_reply(BAD_DUE)
   end
   ids[#ids + 1], dues[#dues + 1] = id, due
 end
@@ -30,9 +29,11 @@ local have_payloads = call('HLEN', payload) > 0
 local have_pasts = call('HLEN', attempts) > 0
 local some_leased, some_dead = call('ZCARD', leased) > 0, call('ZCARD', dead) > 0
 
-local held = {} -- id -> score, so that a second item of the same id sees the first
+-- id -> deadline, so that a second item of the same id sees the first. An impossible score counts as none.
+local held = {}
 for i, score in ipairs(scores) do
-  held[ids[i]] = tonumber(score or nil)
+  local due = score and known_due(score) or 0
+  held[ids[i]] = due > 0 and due or nil
 end
 
 local function busy(id)
@@ -72,8 +73,8 @@ for i, id in ipairs(ids) do
     end
   end
   reply[#reply + 1] = code
-  reply[#reply + 1] = known_due(held[id] or 0)
-  reply[#reply + 1] = known_due(old)
+  reply[#reply + 1] = held[id] or 0
+  reply[#reply + 1] = old
 end
 
 if #texts > 0 then

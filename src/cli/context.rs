@@ -66,8 +66,7 @@ impl Context {
     /// A queue that must exist: be configured, or have keys in Redis.
     pub(super) async fn existing_queue(&self, name: &QueueName) -> anyhow::Result<Queue> {
         let queue = self.queue(name).await?;
-        let configured = self.config.queues_configured && self.config.queues.contains_key(name);
-        if !configured && !queue.exists().await? {
+        if !self.config.queues.contains_key(name) && !queue.exists().await? {
             let pattern = queue.key_pattern();
             return Err(NotFound(format!(
                 "no queue `{name}`: it is not in the configuration, and Redis has no key {pattern}"

@@ -9,7 +9,7 @@ use super::{
     list::{self, Paging},
 };
 use crate::{
-    queue::{MAX_IDS_PER_CALL, Queue, Settled, State},
+    queue::{MAX_IDS_PER_CALL, Queue, Settled, Shown, State},
     types::{Id, QueueName},
 };
 
@@ -117,9 +117,16 @@ impl Which {
 async fn all(queue: &Queue, verb: Verb) -> anyhow::Result<(usize, usize)> {
     let (mut count, mut unreadable) = (0, 0);
     let mut cursor = None;
+    // Those buried again meanwhile stand at the end, so without this it could go on for ever.
+    let begun_ms = queue.counts().await?.now.as_ms();
     loop {
-        let page = queue.list(State::Dead, MAX_IDS_PER_CALL, cursor.as_ref()).await?;
-        let ids: Vec<Id> = page.rows.iter().filter_map(|row| Id::new(&row.id).ok()).collect();
+        let mut page = queue.list(State::Dead, MAX_IDS_PER_CALL, cursor.as_ref()).await?;
+        let buried_before = |row: &Shown| row.buried_at.is_none_or(|at| at.as_ms() <= begun_ms);
+        if !page.rows.iter().all(buried_before) {
+            page.rows.retain(buried_before);
+            page.next = None;
+        }
+        let ids: Vec<Id> = page.rows.iter().filter_map(|row| row.valid_id.clone()).collect();
         unreadable += page.rows.len() - ids.len();
         count += verb.apply(queue, &ids).await?;
         cursor = page.next;

@@ -1,6 +1,10 @@
 //! `schedule`, `reschedule`, `cancel` and `show`: the commands on single ids.
 
-use std::{fs, io::Read as _, path::Path, time::Duration};
+use std::{
+    fs::File,
+    io::{self, Read},
+    time::Duration,
+};
 
 use anyhow::{Context as _, bail};
 use clap::Args;
@@ -263,21 +267,22 @@ fn conflict(id: &Id, due_at: Option<DueAt>) -> anyhow::Error {
 
 /// `@FILE` and `-` are read up to one byte over the limit, which is enough to refuse them.
 fn read_payload(argument: &str) -> anyhow::Result<Payload> {
-    let limit = MAX_PAYLOAD_BYTES as u64 + 1;
-    let mut text = String::new();
-    if argument == "-" {
-        std::io::stdin()
-            .take(limit)
-            .read_to_string(&mut text)
-            .context("cannot read the payload from stdin")?;
+    let read = |input: &mut dyn Read| {
+        let mut bytes = Vec::new();
+        input.take(MAX_PAYLOAD_BYTES as u64 + 1).read_to_end(&mut bytes).map(|_| bytes)
+    };
+    let (name, bytes) = if argument == "-" {
+        ("standard input", read(&mut io::stdin()))
     } else if let Some(path) = argument.strip_prefix('@') {
-        let file =
-            fs::File::open(Path::new(path)).with_context(|| format!("cannot read the payload {path}"))?;
-        file.take(limit)
-            .read_to_string(&mut text)
-            .with_context(|| format!("cannot read the payload {path}"))?;
+        (path, File::open(path).and_then(|mut file| read(&mut file)))
     } else {
-        argument.clone_into(&mut text);
+        return Ok(Payload::new(argument)?);
+    };
+    let bytes = bytes.with_context(|| format!("cannot read the payload from {name}"))?;
+    if bytes.len() > MAX_PAYLOAD_BYTES {
+        let why = format!("is too long; a payload has 1 to {MAX_PAYLOAD_BYTES} bytes");
+        return Err(Invalid::new("payload", name, why).into());
     }
+    let text = String::from_utf8(bytes).map_err(|_| Invalid::new("payload", name, "is not UTF-8"))?;
     Ok(Payload::new(text)?)
 }

@@ -25,7 +25,7 @@ pub(super) struct Export {
 /// The form that `import` reads.
 #[derive(Serialize)]
 struct Line<'a> {
-    id: &'a str,
+    id: &'a Id,
     due_at: DueAt,
     #[serde(skip_serializing_if = "Option::is_none")]
     payload: Option<&'a Payload>,
@@ -67,7 +67,6 @@ impl Export {
 impl<'a> Line<'a> {
     /// None for an entry outside the contract: `import` would refuse it.
     fn new(row: &'a Shown) -> Option<Self> {
-        Id::new(&row.id).ok()?;
-        Some(Self { id: &row.id, due_at: row.due_at?, payload: row.payload.as_ref() })
+        Some(Self { id: row.valid_id.as_ref()?, due_at: row.due_at?, payload: row.payload.as_ref() })
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{
     fs::File,
-    io::{BufRead, BufReader, Read as _},
+    io::{self, BufRead, BufReader, Read as _},
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -18,7 +18,7 @@ use crate::{
     duration,
     error::Invalid,
     queue::{Due, Expected, MAX_IDS_PER_CALL, Mode, Queue, Registration, Scheduled},
-    types::{DueAt, Id, MAX_PAYLOAD_BYTES, Payload, QueueName},
+    types::{Id, MAX_PAYLOAD_BYTES, Payload, QueueName},
 };
 
 /// Longest line: an id, a payload in which JSON escapes every byte, and the rest.
@@ -30,8 +30,8 @@ const MAX_LINE_BYTES: u64 = 8 * MAX_PAYLOAD_BYTES as u64;
 NDJSON: one object a line, {\"id\": …, \"due_at\": …, \"payload\": …}, where due_at is RFC 3339 with a zone or
 milliseconds since the epoch; or \"delay\": \"30m\" instead of due_at. CSV: a header line with the same names.
 
-Running it twice changes nothing that is still pending, because by default an id that is scheduled, in flight
-or dead is kept as it is.")]
+Running it twice changes nothing that is still there, because by default an id that is scheduled, in flight or
+dead is kept as it is. An id that fired in between is registered again, and fires again.")]
 pub(super) struct Import {
     /// The queue
     queue: QueueName,
@@ -79,17 +79,10 @@ struct Report {
 #[serde(deny_unknown_fields)]
 struct Line<'a> {
     id: String,
-    due_at: Option<Time>,
-    delay: Option<String>,
     #[serde(borrow)]
+    due_at: Option<&'a RawValue>,
+    delay: Option<String>,
     payload: Option<&'a RawValue>,
-}
-
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum Time {
-    Ms(i64),
-    Text(String),
 }
 
 impl Import {
@@ -110,7 +103,7 @@ impl Import {
         context.output.one(&report, &for_people(&report))?;
         if let Some(stopped) = stopped {
             return Err(
-                stopped.context("stopped; the lines before are registered, and running again is safe")
+                stopped.context("stopped; the lines before are registered, and running it again keeps those that are still there")
             );
         }
         if report.failed > 0 {
@@ -157,9 +150,11 @@ impl Import {
                 Ok(registration) => step.push(registration),
                 Err(cause) => {
                     report.failed += 1;
+                    // A broken reader would say the same without end.
+                    let broken = is_io(&cause);
                     // Flattened: a bad value in a file is a failure of the import, not wrong usage.
                     let cause = anyhow!("line {number}: {cause:#}");
-                    if self.on_error == OnError::Stop {
+                    if broken || self.on_error == OnError::Stop {
                         stopped = Some(cause);
                         break;
                     }
@@ -182,7 +177,7 @@ impl Import {
     ) -> anyhow::Result<()> {
         let answers = queue.schedule(step, self.mode, Expected::Anything).await.with_context(|| {
             let done = report.created + report.replaced + report.kept;
-            format!("stopped after {done} lines; running again is safe")
+            format!("stopped after {done} lines; running it again keeps those that are still there")
         })?;
         step.clear();
         for answer in answers {
@@ -233,10 +228,14 @@ fn ndjson<'a>(mut input: impl BufRead + Send + 'a) -> Lines<'a> {
 }
 
 fn parse_json(line: &[u8]) -> anyhow::Result<Registration> {
-    let line: Line<'_> = serde_json::from_slice(line)?;
+    let line: Line<'_> = serde_json::from_slice(line).map_err(|cause| {
+        // Each line is a document of its own to serde, which adds that it is line 1.
+        let text = cause.to_string();
+        anyhow!("{}", text.rsplit_once(" at line ").map_or(text.as_str(), |(what, _)| what))
+    })?;
     let due = match (line.due_at, line.delay) {
-        (Some(Time::Ms(ms)), None) => Due::At(DueAt::from_ms(ms)?),
-        (Some(Time::Text(text)), None) => Due::At(text.parse()?),
+        // Text or a number: both are what DueAt reads, once the quotes are gone.
+        (Some(at), None) => Due::At(at.get().trim_matches('"').parse()?),
         (None, Some(delay)) => Due::In(duration::parse(&delay)?),
         _ => bail!("needs either `due_at` or `delay`"),
     };
@@ -257,15 +256,11 @@ fn csv<'a>(input: impl BufRead + Send + 'a) -> anyhow::Result<Lines<'a>> {
         Ok(record) => (line_counter.line_of(record.position()), columns.parse(&record)),
         Err(cause) => (line_counter.line_of(cause.position()), Err(cause.into())),
     });
-    // A broken reader would repeat its error without end.
-    let mut broken = false;
-    Ok(Box::new(lines.take_while(move |(_, line)| {
-        let was_broken = broken;
-        broken = line
-            .as_ref()
-            .is_err_and(|cause| cause.downcast_ref::<csv::Error>().is_some_and(csv::Error::is_io_error));
-        !was_broken
-    })))
+    Ok(Box::new(lines))
+}
+
+fn is_io(cause: &anyhow::Error) -> bool {
+    cause.downcast_ref::<csv::Error>().is_some_and(csv::Error::is_io_error) || cause.is::<io::Error>()
 }
 
 /// Where the CSV header has which column.

@@ -95,24 +95,22 @@ enum Command {
 /// What the command could not do; [`exit_code`] tells the exit code that belongs to it.
 pub async fn run(cli: Cli) -> anyhow::Result<()> {
     let Cli { global, command } = cli;
-    if let Command::Completions(command) = &command {
-        return command.run();
-    }
-    let context = Context::load(global)?;
+    // Loaded only by those that use it: completions work where the configuration is wrong.
+    let context = || Context::load(global);
     match command {
-        Command::Serve => serve::run(context).await,
-        Command::Schedule(command) => command.run(&context).await,
-        Command::Reschedule(command) => command.run(&context).await,
-        Command::Cancel(command) => command.run(&context).await,
-        Command::Show(command) => command.run(&context).await,
-        Command::List(command) => command.run(&context).await,
-        Command::Stats(command) => command.run(&context).await,
-        Command::Import(command) => command.run(&context).await,
-        Command::Export(command) => command.run(&context).await,
-        Command::Dead(command) => command.run(&context).await,
-        Command::Queue(command) => command.run(&context).await,
-        Command::Config(command) => command.run(&context),
-        Command::Replay(command) => command.run(&context).await,
+        Command::Serve => serve::run(context()?).await,
+        Command::Schedule(command) => command.run(&context()?).await,
+        Command::Reschedule(command) => command.run(&context()?).await,
+        Command::Cancel(command) => command.run(&context()?).await,
+        Command::Show(command) => command.run(&context()?).await,
+        Command::List(command) => command.run(&context()?).await,
+        Command::Stats(command) => command.run(&context()?).await,
+        Command::Import(command) => command.run(&context()?).await,
+        Command::Export(command) => command.run(&context()?).await,
+        Command::Dead(command) => command.run(&context()?).await,
+        Command::Queue(command) => command.run(&context()?).await,
+        Command::Config(command) => command.run(&context()?),
+        Command::Replay(command) => command.run(&context()?).await,
         Command::Completions(command) => command.run(),
     }
 }

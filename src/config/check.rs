@@ -93,6 +93,8 @@ pub(super) fn redis(raw: RawRedis, section: &Section<'_>) -> Result<RedisConfig>
         ),
     };
     let port = raw.port.map(|port| section.number("port", port, 1..=i64::from(u16::MAX))).transpose()?;
+    // With the flag there is no private server this time, and its port has nothing to say.
+    let port = port.filter(|_| !section.origins.redis_url_flag);
     if url.is_some() && port.is_some() {
         let why = "is the port of a private redis-server, but `redis.url` names a server: remove one of them";
         return Err(section.clash("port", "url", why));

@@ -226,8 +226,10 @@ pub struct Claim {
     pub deliveries: Vec<Delivery>,
     /// What cannot be handed to a handler and has to be buried.
     pub unreadable: Vec<Unreadable>,
-    /// The earliest deadline still pending.
+    /// When to look again: the next deadline, or when the rate limit allows more.
     pub next: Option<DueAt>,
+    /// True if more is due that can be taken at once: the limit was reached, or payloads are large.
+    pub more: bool,
     /// How many entries have an impossible score and wait for `reject`.
     pub impossible: u64,
 }
@@ -259,8 +261,10 @@ pub struct Fired {
     pub count: usize,
     /// The earliest deadline among them.
     pub earliest: Option<DueAt>,
-    /// The earliest deadline still pending.
+    /// When to look again: the next deadline, or when the rate limit allows more.
     pub next: Option<DueAt>,
+    /// True if more is due that can be taken at once: the limit was reached, or payloads are large.
+    pub more: bool,
     /// How many entries have an impossible score and wait for `reject`.
     pub impossible: u64,
 }
@@ -317,7 +321,10 @@ pub struct Rejected {
 /// All that is known of one id. Its JSON form is what `show` and `list` print.
 #[derive(Debug, Clone, Serialize)]
 pub struct Shown {
-    /// The id. One outside the contract is shown as [`printable`](crate::types::printable) makes it.
+    /// The id, if it is within the contract: what the other verbs take.
+    #[serde(skip)]
+    pub valid_id: Option<Id>,
+    /// The id as text. One outside the contract is shown as [`printable`](crate::types::printable) makes it.
     pub id: String,
     /// The queue.
     pub queue: QueueName,

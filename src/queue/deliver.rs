@@ -3,8 +3,8 @@
 use std::time::{Duration, Instant};
 
 use super::{
-    Claim, Delivery, Fired, Lease, MAX_IDS_PER_CALL, Queue, Rejected, Retried, Retry, Settled, Sink,
-    SinkKind, Unreadable,
+    Claim, Delivery, Fired, Lease, MAX_FAILURES_PER_CALL, MAX_IDS_PER_CALL, Queue, Rejected, Retried, Retry,
+    Settled, Sink, SinkKind, Unreadable,
     reply::{Record, Reply, due_of},
     scripts,
 };
@@ -14,8 +14,6 @@ use crate::{
     types::{DueAt, Id, Payload, ServerTime, Token},
 };
 
-/// Retry and bury carry error texts and reopen batches: a quarter of the usual step keeps them as short.
-const MAX_FAILURES_PER_CALL: usize = 250;
 /// Longest error text kept with an id, in characters.
 const MAX_ERROR_CHARS: usize = 500;
 
@@ -46,7 +44,7 @@ impl Queue {
         let received = Instant::now();
         let now = ServerTime::from_us(reply.int()?);
         let token = Token::new(reply.count()?);
-        let (next, impossible) = (reply.due_at()?, reply.count()?);
+        let (next, impossible, more) = (reply.due_at()?, reply.count()?, reply.count()? > 0);
         let (mut entries, mut payloads, mut records) = (reply.nested()?, reply.nested()?, reply.nested()?);
 
         let mut claim = Claim {
@@ -55,6 +53,7 @@ impl Queue {
             deliveries: Vec::with_capacity(entries.len() / 2),
             unreadable: Vec::new(),
             next,
+            more,
             impossible,
         };
         while entries.len() > 0 {
@@ -67,7 +66,7 @@ impl Queue {
                     queue: self.name.clone(),
                     id,
                     due_at: record.due_at().or_else(|| due_of(&score)).unwrap_or(earliest()),
-                    attempt: record.failures + record.crashes + 1,
+                    attempt: record.attempts().saturating_add(1),
                     failures: record.failures,
                     token,
                     first_token: record.first_token().map_or(token, Token::new),
@@ -103,6 +102,7 @@ impl Queue {
             count: reply.count()? as usize,
             next: reply.due_at()?,
             impossible: reply.count()?,
+            more: reply.count()? > 0,
             earliest: DueAt::from_ms(reply.int()?).ok(),
         })
     }

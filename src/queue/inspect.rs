@@ -26,11 +26,11 @@ impl Queue {
         let scheduled_at = score.as_deref().and_then(due_of);
         let mut shown = if let Some(token) = token {
             let lease = shown_lease(token, lease_end);
-            self.leased_row(id.as_str(), lease, claimed_score.as_deref(), record, scheduled_at)
+            self.leased_row(id.as_str().as_bytes(), lease, claimed_score.as_deref(), record, scheduled_at)
         } else if score.is_some() {
-            self.scheduled_row(id.as_str(), scheduled_at, record)
+            self.scheduled_row(id.as_str().as_bytes(), scheduled_at, record)
         } else if let Some(buried_at) = buried_at {
-            self.dead_row(id.as_str(), Some(buried_at), record)
+            self.dead_row(id.as_str().as_bytes(), Some(buried_at), record)
         } else {
             return Ok(None);
         };
@@ -77,14 +77,13 @@ impl Queue {
             let (id, score) = (values.bytes()?.unwrap_or_default(), values.bytes()?.unwrap_or_default());
             let (record, claimed_score, lease_end) = (values.record()?, values.bytes()?, values.due_at()?);
             let payload = values.bytes()?;
-            let name = printable(&id);
             let at = due_of(&score);
             let row = match state {
-                State::Scheduled => self.scheduled_row(&name, at, record),
-                State::Dead => self.dead_row(&name, at, record),
+                State::Scheduled => self.scheduled_row(&id, at, record),
+                State::Dead => self.dead_row(&id, at, record),
                 State::Leased => {
                     let lease = shown_lease(number(&score), lease_end);
-                    self.leased_row(&name, lease, claimed_score.as_deref(), record, None)
+                    self.leased_row(&id, lease, claimed_score.as_deref(), record, None)
                 }
             };
             rows.push(Shown { payload: payload.and_then(readable), ..row });
@@ -138,14 +137,15 @@ impl Queue {
         self.settle(ids, MAX_IDS_PER_CALL, |step| self.script(&scripts::DELETE_DEAD).args(names(step))).await
     }
 
-    fn row(&self, id: &str, state: State, due_at: Option<DueAt>, record: Record) -> Shown {
+    fn row(&self, id: &[u8], state: State, due_at: Option<DueAt>, record: Record) -> Shown {
         Shown {
-            id: id.into(),
+            valid_id: std::str::from_utf8(id).ok().and_then(|text| Id::new(text).ok()),
+            id: printable(id),
             queue: self.name.clone(),
             state,
             due_at: record.due_at().or(due_at),
             next_attempt_at: None,
-            attempt: record.failures + record.crashes,
+            attempt: record.attempts(),
             failures: record.failures,
             crashes: record.crashes,
             lease: None,
@@ -156,7 +156,7 @@ impl Queue {
         }
     }
 
-    fn scheduled_row(&self, id: &str, at: Option<DueAt>, record: Record) -> Shown {
+    fn scheduled_row(&self, id: &[u8], at: Option<DueAt>, record: Record) -> Shown {
         // A record speaks for this deadline only if the id still waits for the retry that it names.
         let record = if record.retries_at(at) { record } else { Record::default() };
         let next_attempt_at = record.due_at().and(at);
@@ -165,17 +165,17 @@ impl Queue {
 
     fn leased_row(
         &self,
-        id: &str,
+        id: &[u8],
         lease: ShownLease,
         claimed_score: Option<&[u8]>,
         record: Record,
         next_attempt_at: Option<DueAt>,
     ) -> Shown {
         let row = self.row(id, State::Leased, claimed_score.and_then(due_of), record);
-        Shown { attempt: row.attempt + 1, lease: Some(lease), next_attempt_at, ..row }
+        Shown { attempt: row.attempt.saturating_add(1), lease: Some(lease), next_attempt_at, ..row }
     }
 
-    fn dead_row(&self, id: &str, buried_at: Option<DueAt>, record: Record) -> Shown {
+    fn dead_row(&self, id: &[u8], buried_at: Option<DueAt>, record: Record) -> Shown {
         Shown { buried_at, ..self.row(id, State::Dead, None, record) }
     }
 }

@@ -42,6 +42,9 @@ use crate::{
 
 /// The most ids that one script call takes; longer input is cut into several calls.
 pub const MAX_IDS_PER_CALL: usize = 1000;
+/// The same for `retry` and `bury`: they carry error texts and reopen batches, and a quarter of the usual step
+/// keeps them as short.
+pub const MAX_FAILURES_PER_CALL: usize = 250;
 
 /// One queue on one Redis: the verbs. Cheap to clone.
 #[derive(Clone)]

@@ -112,6 +112,11 @@ impl Record {
         due_of(self.due.as_ref()?.as_bytes())
     }
 
+    /// How many attempts were begun before.
+    pub(super) fn attempts(&self) -> u32 {
+        self.failures.saturating_add(self.crashes)
+    }
+
     /// True if the id waits in `scheduled` for the retry that this record speaks of.
     pub(super) fn retries_at(&self, at: Option<DueAt>) -> bool {
         self.retry.as_ref().is_some_and(|retry| due_of(retry.as_bytes()) == at)

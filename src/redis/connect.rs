@@ -12,7 +12,7 @@ use tokio::sync::Mutex;
 use super::script::Call;
 use crate::{
     config::RedisConfig,
-    error::{Error, Invalid, Result, TroubleKind},
+    error::{Error, Invalid, Result, Trouble, TroubleKind},
     types::ServerTime,
 };
 
@@ -49,6 +49,7 @@ pub struct Redis {
 struct Inner {
     client: Client,
     config: AsyncConnectionConfig,
+    connect_timeout: Duration,
     /// The number tells connections apart, so that a late error of an old one does not drop its successor.
     slot: Mutex<(u64, Option<MultiplexedConnection>)>,
 }
@@ -70,7 +71,8 @@ impl Redis {
             .set_connection_timeout(Some(timeouts.connect))
             .set_response_timeout(Some(timeouts.response));
         let client = Client::open(info).map_err(bad)?;
-        Ok(Self { inner: Arc::new(Inner { client, config, slot: Mutex::new((0, None)) }) })
+        let slot = Mutex::new((0, None));
+        Ok(Self { inner: Arc::new(Inner { client, config, connect_timeout: timeouts.connect, slot }) })
     }
 
     /// Runs one command.
@@ -120,6 +122,17 @@ impl Redis {
     }
 
     async fn connection(&self) -> Result<(u64, MultiplexedConnection)> {
+        // One limit for waiting and connecting: else each of a crowd would wait for the attempts before its own.
+        match tokio::time::timeout(self.inner.connect_timeout, self.connect()).await {
+            Ok(connected) => connected,
+            Err(_) => {
+                let detail = format!("no connection within {:?}", self.inner.connect_timeout);
+                Err(Trouble { kind: TroubleKind::Unreachable, detail }.into())
+            }
+        }
+    }
+
+    async fn connect(&self) -> Result<(u64, MultiplexedConnection)> {
         // Held while connecting, so that a crowd of callers makes one connection, not one each.
         let mut slot = self.inner.slot.lock().await;
         if let (number, Some(connection)) = &*slot {

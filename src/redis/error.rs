@@ -44,7 +44,13 @@ fn kind_of(error: &RedisError) -> TroubleKind {
     }
 }
 
+/// What Redis says in place of NOPERM when the right is missing inside a script.
+const NO_PERMISSION_IN_SCRIPT: &str = "The user executing the script can't";
+
 fn kind_of_text(code: &str, text: &str) -> TroubleKind {
+    if text.contains(NO_PERMISSION_IN_SCRIPT) {
+        return TroubleKind::NoPerm;
+    }
     let word = |name: &str| text.split(|c: char| !c.is_ascii_alphanumeric()).any(|part| part == name);
     let by_code = CODES.iter().find(|(name, _)| *name == code);
     by_code
@@ -64,6 +70,11 @@ mod tests {
             ("ERR", "READONLY You can't write against a read only replica.", TroubleKind::ReadOnly),
             ("ERR", "Error running script: @user_script:3: -NOREPLICAS Not enough", TroubleKind::NoReplicas),
             ("NOAUTH", "Authentication required.", TroubleKind::Auth),
+            (
+                "ERR",
+                "The user executing the script can't run this command or subcommand",
+                TroubleKind::NoPerm,
+            ),
             ("ERR", "unknown command", TroubleKind::Other),
             ("ERR", "my task is done", TroubleKind::Other),
         ] {

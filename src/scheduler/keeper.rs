@@ -11,22 +11,23 @@ use std::{
 
 use tokio::sync::watch;
 
-use super::{Settings, trouble::Trouble};
+use super::{Settings, load::Load, trouble::Trouble};
 use crate::{
-    error::Result,
+    error::{Error, Result},
     queue::{Queue, Settled},
     types::Token,
 };
 
-/// The claims of one queue that this process holds.
+/// The claims of one queue that this process holds, and with them the load that they are.
 #[derive(Debug, Default)]
 pub(super) struct Leases {
     held: Mutex<HashMap<Token, Arc<Held>>>,
+    load: Load,
 }
 
-/// One claim: it ends here when its last id is settled.
+/// One claim: it is held until the last share in it is dropped.
 #[derive(Debug)]
-pub(super) struct Held {
+struct Held {
     token: Token,
     open: AtomicUsize,
     /// Until when nobody else can have it, by this machine's monotonic clock; the past once it is lost.
@@ -34,19 +35,26 @@ pub(super) struct Held {
     live_until: Mutex<Instant>,
 }
 
-/// A share in a claim.
-#[derive(Debug, Clone)]
+/// The share of one id in a claim. Whatever becomes of the id, dropping this ends it: a lease whose shares
+/// are gone is extended no more, and its room is free for another claim.
+#[derive(Debug)]
 pub(super) struct Share {
     held: Arc<Held>,
     leases: Arc<Leases>,
 }
 
 impl Leases {
-    /// Takes note of a claim of `open` ids.
-    pub(super) fn hold(self: &Arc<Self>, token: Token, open: usize, live_until: Instant) -> Share {
+    /// What is in hand.
+    pub(super) fn load(&self) -> &Load {
+        &self.load
+    }
+
+    /// Takes note of a claim, and answers a share in it for each of its `open` ids.
+    pub(super) fn hold(self: &Arc<Self>, token: Token, open: usize, live_until: Instant) -> Vec<Share> {
         let held = Arc::new(Held { token, open: AtomicUsize::new(open), live_until: Mutex::new(live_until) });
         lock(&self.held).insert(token, Arc::clone(&held));
-        Share { held, leases: Arc::clone(self) }
+        self.load.add(open);
+        (0..open).map(|_| Share { held: Arc::clone(&held), leases: Arc::clone(self) }).collect()
     }
 
     fn all(&self) -> Vec<Arc<Held>> {
@@ -59,16 +67,19 @@ impl Share {
     pub(super) fn is_live(&self) -> bool {
         Instant::now() < *lock(&self.held.live_until)
     }
+}
 
-    /// One id of the claim is settled.
-    pub(super) fn settle(self) {
+impl Drop for Share {
+    fn drop(&mut self) {
         if self.held.open.fetch_sub(1, Ordering::AcqRel) == 1 {
             lock(&self.leases.held).remove(&self.held.token);
         }
+        self.leases.load.sub(1);
     }
 }
 
-/// Extends all leases each third of their length: two calls may fail before one is lost.
+/// Extends all leases each third of their length. A call may take that long too, so that two may fail before a
+/// lease is lost.
 pub(super) async fn run(queue: Queue, mut settings: watch::Receiver<Settings>, leases: Arc<Leases>) {
     let mut trouble = Trouble::new(queue.name(), "extend");
     let mut pause = settings.borrow_and_update().lease / 3;
@@ -78,7 +89,8 @@ pub(super) async fn run(queue: Queue, mut settings: watch::Receiver<Settings>, l
             Ok(()) = settings.changed() => {}
         }
         let lease = settings.borrow_and_update().lease;
-        pause = match extend(&queue, &leases.all(), lease).await {
+        let extended = tokio::time::timeout(lease / 3, extend(&queue, &leases.all(), lease)).await;
+        pause = match extended.unwrap_or_else(|_| Err(Error::timeout(lease / 3))) {
             Ok(()) => {
                 trouble.recovered();
                 lease / 3

@@ -41,14 +41,15 @@ impl Load {
         self.in_hand.fetch_add(claimed, Ordering::AcqRel);
     }
 
-    pub(super) fn settled(&self, count: usize) {
+    /// So many are settled, or given up.
+    pub(super) fn sub(&self, count: usize) {
         self.in_hand.fetch_sub(count, Ordering::AcqRel);
         self.rate.lock().unwrap_or_else(PoisonError::into_inner).add(count, Instant::now());
         self.freed.notify_one();
     }
 
     fn ahead(&self, settings: &Settings) -> usize {
-        let per_second = self.rate.lock().unwrap_or_else(PoisonError::into_inner).per_second;
+        let per_second = self.rate.lock().unwrap_or_else(PoisonError::into_inner).at(Instant::now());
         ((per_second * settings.poll_interval.as_secs_f64()) as usize).min(settings.batch_size)
     }
 }
@@ -79,6 +80,16 @@ impl Rate {
             (self.window_start, self.count) = (now, 0);
         }
     }
+
+    /// What is known of a window that goes on for long counts: else handlers that turned slow would be taken
+    /// for fast ones until they get something done.
+    fn at(&self, now: Instant) -> f64 {
+        let elapsed = now.saturating_duration_since(self.window_start);
+        if elapsed < 10 * Self::WINDOW {
+            return self.per_second;
+        }
+        self.per_second.min(self.count as f64 / elapsed.as_secs_f64())
+    }
 }
 
 #[cfg(test)]
@@ -97,11 +108,19 @@ mod tests {
         assert_eq!(load.room(&settings()).await, 1);
     }
 
+    #[test]
+    fn a_rate_is_forgotten_when_nothing_gets_done_any_more() {
+        let start = Instant::now();
+        let mut rate = Rate { window_start: start, count: 0, per_second: 0.0 };
+        rate.add(1000, start + Duration::from_millis(10));
+        assert!(rate.at(start + Duration::from_millis(50)) > 10_000.0);
+        assert!(rate.at(start + Duration::from_secs(10)) < 1.0);
+    }
+
     #[tokio::test]
     async fn fast_handlers_get_whole_batches_ahead() {
         let load = Load::default();
-        let start = Instant::now();
-        load.rate.lock().unwrap().add(50_000, start + Duration::from_secs(1));
+        *load.rate.lock().unwrap() = Rate { per_second: 25_000.0, ..Rate::default() };
         assert_eq!(load.room(&settings()).await, 100);
         load.add(60);
         assert_eq!(load.room(&settings()).await, 50);
@@ -114,7 +133,7 @@ mod tests {
         let room = async { load.room(&settings()).await };
         let settle = async {
             tokio::task::yield_now().await;
-            load.settled(3);
+            load.sub(3);
         };
         assert_eq!(tokio::join!(room, settle).0, 3);
     }

@@ -101,7 +101,7 @@ fn default_drain_timeout() -> Duration {
 }
 
 fn fixed(settings: Settings) -> watch::Receiver<Settings> {
-    watch::Sender::new(settings).subscribe()
+    watch::Sender::new(settings.sound()).subscribe()
 }
 
 /// A few claims may wait for the worker to take them; `Load` bounds how many ids they hold.
@@ -114,7 +114,6 @@ async fn deliver(
     drain_timeout: Duration,
     stop: CancellationToken,
 ) {
-    let load = Arc::new(load::Load::default());
     let leases = Arc::new(keeper::Leases::default());
     let breaker = Arc::new(breaker::Breaker::new(queue.name()));
     let (claims, claimed) = mpsc::channel(CLAIMS_AHEAD);
@@ -125,7 +124,7 @@ async fn deliver(
     let mut keeper = JoinSet::new();
     keeper.spawn(keeper::run(queue.clone(), settings.clone(), Arc::clone(&leases)));
 
-    let settler = settler::Settler::new(queue.clone(), settings.clone(), Arc::clone(&load), drain_timeout);
+    let settler = settler::Settler::new(queue.clone(), settings.clone(), drain_timeout);
     let worker = worker::Worker {
         handler,
         settings: settings.clone(),
@@ -133,7 +132,7 @@ async fn deliver(
         outcomes,
         drain_timeout,
     };
-    let source = poller::ToWorker { queue: queue.clone(), load, leases, breaker, claims, probing: false };
+    let source = poller::ToWorker { queue: queue.clone(), leases, breaker, claims, probing: false };
     // After the stop they end in this order, each when the one before it has dropped its end of their channel.
     let mut tasks = JoinSet::new();
     tasks.spawn(poller::run(source, queue, settings, stop.clone()));

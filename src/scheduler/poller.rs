@@ -13,13 +13,12 @@ use super::{
     Settings,
     breaker::Breaker,
     keeper::Leases,
-    load::Load,
     trouble::Trouble,
     worker::{Claimed, Work},
 };
 use crate::{
     error::Result,
-    queue::{Queue, Rejected, Sink},
+    queue::{Queue, Rejected, Sink, Unreadable},
     types::{DueAt, ServerTime},
 };
 
@@ -28,31 +27,12 @@ use crate::{
 pub(super) struct Ticked {
     /// The instant of the claim, by the clock of Redis.
     now: ServerTime,
-    /// How much of what it was allowed to.
-    taken: Taken,
-    /// The earliest deadline that is still pending.
+    /// True if more is due that can be taken at once.
+    more: bool,
+    /// When to look again.
     next: Option<DueAt>,
     /// How many entries have an impossible score.
     impossible: u64,
-}
-
-/// How much a tick took.
-#[derive(Debug, Clone, Copy)]
-enum Taken {
-    None,
-    Some,
-    /// As much as it was allowed to: more may be due.
-    All,
-}
-
-impl Taken {
-    fn new(count: usize, limit: usize) -> Self {
-        match count {
-            0 => Self::None,
-            _ if count < limit => Self::Some,
-            _ => Self::All,
-        }
-    }
 }
 
 /// Where the poller takes from and gives to: a handler's worker, or an in-Redis sink.
@@ -77,6 +57,8 @@ pub(super) async fn run(
         let limit = tokio::select! {
             () = stop.cancelled() => return,
             limit = source.room(&current) => limit,
+            // The room is another one then.
+            Ok(()) = settings.changed() => continue,
         };
         let pause = match poll(&mut source, limit, &current, &queue).await {
             Ok(pause) => {
@@ -115,23 +97,18 @@ async fn poll(
     Ok(pause(&ticked, settings.poll_interval).saturating_sub(age))
 }
 
-/// Promise P8: sleep until the earliest pending deadline, at most one poll interval. A tick that left due ids
-/// although it took some (its payloads were large) is followed at once; one that could take none of them,
-/// because their earlier deliveries are still under way, is not.
+/// Promise P8: sleep until the next deadline, at most one poll interval. Due ids that could not be taken,
+/// because their earlier deliveries are still under way, do not count: they wait for the next poll.
 fn pause(ticked: &Ticked, poll_interval: Duration) -> Duration {
-    let until_next = ticked.next.map_or(poll_interval, |next| ticked.now.until(next));
-    match ticked.taken {
-        Taken::All => Duration::ZERO,
-        Taken::Some if until_next.is_zero() => Duration::ZERO,
-        Taken::None if until_next.is_zero() => poll_interval,
-        Taken::Some | Taken::None => until_next.min(poll_interval),
+    if ticked.more {
+        return Duration::ZERO;
     }
+    ticked.next.map_or(poll_interval, |next| ticked.now.until(next).min(poll_interval))
 }
 
 /// Takes due ids under a lease and passes them to the worker.
 pub(super) struct ToWorker {
     pub(super) queue: Queue,
-    pub(super) load: Arc<Load>,
     pub(super) leases: Arc<Leases>,
     pub(super) breaker: Arc<Breaker>,
     pub(super) claims: mpsc::Sender<Vec<Work>>,
@@ -141,7 +118,7 @@ pub(super) struct ToWorker {
 
 impl Source for ToWorker {
     async fn room(&mut self, settings: &Settings) -> usize {
-        let room = self.load.room(settings).await;
+        let room = self.leases.load().room(settings).await;
         // Last, because it begins a probe: nothing is awaited, and so cancelled, between here and the tick.
         self.probing = self.breaker.pass().await;
         if self.probing { 1 } else { room }
@@ -152,28 +129,21 @@ impl Source for ToWorker {
         let claimed = self.queue.claim_at_rate(limit, settings.lease, settings.rate_limit).await;
         let claim = claimed.inspect_err(|_| self.end_probe())?;
         let taken = claim.deliveries.len() + claim.unreadable.len();
-        let ticked = Ticked {
-            now: claim.now,
-            taken: Taken::new(taken, limit),
-            next: claim.next,
-            impossible: claim.impossible,
-        };
+        let ticked =
+            Ticked { now: claim.now, more: claim.more, next: claim.next, impossible: claim.impossible };
         if claim.deliveries.is_empty() {
             self.end_probe();
         }
         let Some(token) = claim.token else { return Ok(ticked) };
 
-        let lease = self.leases.hold(token, taken, sent + settings.lease);
-        self.load.add(taken);
-        let deliveries = claim
-            .deliveries
-            .into_iter()
-            .map(|delivery| Work::Deliver(Claimed { delivery, lease: lease.clone() }));
-        let unreadable = claim.unreadable.into_iter().map(|entry| {
-            let rejected = Rejected { id: entry.id, token, reason: entry.reason, error: entry.error };
-            Work::Bury(rejected, lease.clone())
+        let shares = self.leases.hold(token, taken, sent + settings.lease);
+        let deliveries = claim.deliveries.into_iter().map(Ok);
+        let unreadable = claim.unreadable.into_iter().map(Err);
+        let work = deliveries.chain(unreadable).zip(shares).map(|(entry, lease)| match entry {
+            Ok(delivery) => Work::Deliver(Claimed { delivery, lease }),
+            Err(Unreadable { id, error, reason }) => Work::Bury(Rejected { id, token, reason, error }, lease),
         });
-        let work = deliveries.chain(unreadable).collect();
+        let work = work.collect();
         // Fails only when the worker panicked: the lease brings the ids back.
         let _ = self.claims.send(work).await;
         Ok(ticked)
@@ -212,12 +182,7 @@ impl Source for ToSink {
             let lateness_ms = fired.now.since(earliest).as_millis() as u64;
             tracing::debug!(queue = %self.queue.name(), count = fired.count, lateness_ms, "fired");
         }
-        Ok(Ticked {
-            now: fired.now,
-            taken: Taken::new(fired.count, limit),
-            next: fired.next,
-            impossible: fired.impossible,
-        })
+        Ok(Ticked { now: fired.now, more: fired.more, next: fired.next, impossible: fired.impossible })
     }
 }
 
@@ -227,30 +192,22 @@ mod tests {
 
     const POLL_INTERVAL: Duration = Duration::from_millis(100);
 
-    fn pause_ms(next_in_ms: Option<i64>, taken: Taken) -> u64 {
+    fn pause_ms(next_in_ms: Option<i64>, more: bool) -> u64 {
         let now_ms = 1_767_225_600_000;
         let next = next_in_ms.map(|ms| DueAt::from_ms(now_ms + ms).unwrap());
-        let ticked = Ticked { now: ServerTime::from_ms(now_ms), taken, next, impossible: 0 };
+        let ticked = Ticked { now: ServerTime::from_ms(now_ms), more, next, impossible: 0 };
         pause(&ticked, POLL_INTERVAL).as_millis() as u64
     }
 
     #[test]
-    fn sleeps_until_the_earliest_deadline_and_at_most_one_poll_interval() {
-        for taken in [Taken::None, Taken::Some] {
-            assert_eq!(pause_ms(Some(30), taken), 30);
-            assert_eq!(pause_ms(Some(300), taken), 100);
-            assert_eq!(pause_ms(None, taken), 100);
-        }
+    fn sleeps_until_the_next_deadline_and_at_most_one_poll_interval() {
+        assert_eq!(pause_ms(Some(30), false), 30);
+        assert_eq!(pause_ms(Some(300), false), 100);
+        assert_eq!(pause_ms(None, false), 100);
     }
 
     #[test]
     fn a_tick_that_left_due_ids_is_followed_at_once() {
-        assert_eq!(pause_ms(Some(300), Taken::All), 0);
-        assert_eq!(pause_ms(Some(-5), Taken::Some), 0);
-    }
-
-    #[test]
-    fn a_due_id_that_cannot_be_claimed_yet_makes_no_busy_loop() {
-        assert_eq!(pause_ms(Some(-5), Taken::None), 100);
+        assert_eq!(pause_ms(Some(300), true), 0);
     }
 }

@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use crate::config::{Backoff, CircuitBreaker, QueueConfig};
+use crate::{
+    config::{Backoff, CircuitBreaker, QueueConfig},
+    queue::MAX_IDS_PER_CALL,
+};
 
 /// The tunable part of a queue: all of it can change while the scheduler runs.
 #[derive(Debug, Clone, PartialEq)]
@@ -39,6 +42,22 @@ impl From<&QueueConfig> for Settings {
             rate_limit: config.rate_limit,
             backoff: config.backoff.clone(),
             circuit_breaker: config.circuit_breaker.clone(),
+        }
+    }
+}
+
+impl Settings {
+    /// What a program passes in may be anything; the bounds of the configuration hold for it as well.
+    pub(super) fn sound(self) -> Self {
+        let poll_interval = self.poll_interval.max(Duration::from_millis(1));
+        Self {
+            poll_interval,
+            batch_size: self.batch_size.clamp(1, MAX_IDS_PER_CALL),
+            concurrency: self.concurrency.max(1),
+            lease: self.lease.max(3 * poll_interval),
+            max_attempts: self.max_attempts.max(1),
+            rate_limit: self.rate_limit.map(|rate| rate.max(1)),
+            ..self
         }
     }
 }

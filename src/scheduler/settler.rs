@@ -1,17 +1,14 @@
 //! Settles what was delivered: outcomes that came in since the last round trip go out together.
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
-use super::{Settings, keeper::Share, load::Load, trouble::Trouble};
+use super::{Settings, keeper::Share, trouble::Trouble};
 use crate::{
     error::Result,
-    queue::{Delivery, Lease, Queue, Rejected, Retried, Retry, Settled},
+    queue::{Delivery, Lease, MAX_FAILURES_PER_CALL, Queue, Rejected, Retried, Retry, Settled},
     types::printable,
 };
 
@@ -39,8 +36,9 @@ pub(super) enum Verdict {
 pub(super) struct Settler {
     queue: Queue,
     settings: watch::Receiver<Settings>,
-    load: Arc<Load>,
     drain_timeout: Duration,
+    /// When outcomes that Redis does not take are given up; known from the stop on.
+    give_up_at: Option<Instant>,
     trouble: Trouble,
 }
 
@@ -53,15 +51,16 @@ struct Round {
     released: Vec<Lease>,
 }
 
+impl Round {
+    fn len(&self) -> usize {
+        self.acks.len() + self.retries.len() + self.buried.len() + self.released.len()
+    }
+}
+
 impl Settler {
-    pub(super) fn new(
-        queue: Queue,
-        settings: watch::Receiver<Settings>,
-        load: Arc<Load>,
-        drain_timeout: Duration,
-    ) -> Self {
+    pub(super) fn new(queue: Queue, settings: watch::Receiver<Settings>, drain_timeout: Duration) -> Self {
         let trouble = Trouble::new(queue.name(), "settle");
-        Self { queue, settings, load, drain_timeout, trouble }
+        Self { queue, settings, drain_timeout, give_up_at: None, trouble }
     }
 
     /// Runs until the worker is gone and its outcomes are settled. After the stop, outcomes that Redis does
@@ -73,12 +72,11 @@ impl Settler {
     ) {
         let mut together = Vec::with_capacity(MAX_TOGETHER);
         while outcomes.recv_many(&mut together, MAX_TOGETHER).await > 0 {
-            let (verdicts, leases): (Vec<_>, Vec<_>) =
+            // The shares in the leases are held until Redis knows the outcomes.
+            let (verdicts, _leases): (Vec<_>, Vec<Share>) =
                 together.drain(..).map(|settlement| (settlement.verdict, settlement.lease)).unzip();
             let round = self.round(verdicts);
             self.settle(round, &stop).await;
-            self.load.settled(leases.len());
-            leases.into_iter().for_each(Share::settle);
         }
     }
 
@@ -103,30 +101,36 @@ impl Settler {
     /// Tries until Redis has taken all of it. What went through is not said again, except after a lost
     /// answer: then it answers stale, which does no harm.
     async fn settle(&mut self, mut round: Round, stop: &CancellationToken) {
-        let mut give_up_at: Option<Instant> = None;
-        while let Err(error) = self.try_settle(&mut round).await {
+        while round.len() > 0 {
+            let Err(error) = self.try_settle(&mut round).await else {
+                self.trouble.recovered();
+                continue;
+            };
             let pause = self.trouble.failed(&error);
-            if stop.is_cancelled() {
-                let limit = *give_up_at.get_or_insert_with(|| Instant::now() + self.drain_timeout);
-                if Instant::now() >= limit {
-                    let open =
-                        round.acks.len() + round.retries.len() + round.buried.len() + round.released.len();
-                    tracing::error!(queue = %self.queue.name(), open, cause = %error, "outcomes given up; the ids will be delivered again");
-                    return;
-                }
+            if self.gives_up(stop) {
+                let (queue, open) = (self.queue.name(), round.len());
+                tracing::error!(%queue, open, cause = %error, "outcomes given up; the ids will be delivered again");
+                return;
             }
             tokio::time::sleep(pause).await;
         }
-        self.trouble.recovered();
     }
 
+    /// True once the drain timeout has passed since the stop was first seen.
+    fn gives_up(&mut self, stop: &CancellationToken) -> bool {
+        let now = Instant::now();
+        stop.is_cancelled() && now >= *self.give_up_at.get_or_insert(now + self.drain_timeout)
+    }
+
+    /// Sends one call of each verb; started together, so that they travel together.
     async fn try_settle(&self, round: &mut Round) -> Result<()> {
         let max_attempts = self.settings.borrow().max_attempts;
-        // Started together, so that they travel together.
+        let failures = round.retries.len().min(MAX_FAILURES_PER_CALL);
+        let rejections = round.buried.len().min(MAX_FAILURES_PER_CALL);
         let (acked, retried, buried, released) = tokio::join!(
             self.queue.ack(&round.acks),
-            self.queue.retry(&round.retries, max_attempts),
-            self.queue.bury(&round.buried),
+            self.queue.retry(&round.retries[..failures], max_attempts),
+            self.queue.bury(&round.buried[..rejections]),
             self.queue.release(&round.released),
         );
         let results = [
@@ -136,11 +140,11 @@ impl Settler {
             }),
             retried.map(|answers| {
                 self.log_retried(&round.retries, &answers);
-                round.retries.clear();
+                round.retries.drain(..failures);
             }),
             buried.map(|answers| {
                 self.log_buried(&round.buried, &answers);
-                round.buried.clear();
+                round.buried.drain(..rejections);
             }),
             released.map(|answers| {
                 self.log_stale("release", &answers);

@@ -49,9 +49,8 @@ impl Worker {
     pub(super) async fn run(mut self, mut claims: mpsc::Receiver<Vec<Work>>, stop: CancellationToken) {
         let mut waiting = VecDeque::new();
         let mut running = JoinSet::new();
-        let abort = CancellationToken::new();
         while !stop.is_cancelled() {
-            self.start(&mut waiting, &mut running, &abort);
+            self.start(&mut waiting, &mut running);
             tokio::select! {
                 () = stop.cancelled() => {}
                 Some(ended) = running.join_next() => {
@@ -66,7 +65,7 @@ impl Worker {
             }
         }
         self.give_back(&mut waiting);
-        tokio::join!(self.drain(&mut running, &abort), self.refuse(&mut claims));
+        tokio::join!(self.drain(&mut running), self.refuse(&mut claims));
     }
 
     fn accept(&self, work: Vec<Work>, waiting: &mut VecDeque<Claimed>) {
@@ -80,12 +79,7 @@ impl Worker {
         }
     }
 
-    fn start(
-        &self,
-        waiting: &mut VecDeque<Claimed>,
-        running: &mut JoinSet<Settlement>,
-        abort: &CancellationToken,
-    ) {
+    fn start(&self, waiting: &mut VecDeque<Claimed>, running: &mut JoinSet<Settlement>) {
         if self.breaker.is_open() {
             self.give_back(waiting);
             return;
@@ -97,8 +91,7 @@ impl Worker {
         while running.len() < concurrency {
             let Some(claimed) = waiting.pop_front() else { return };
             if claimed.lease.is_live() {
-                let (handler, abort) = (Arc::clone(&self.handler), abort.clone());
-                running.spawn(handle(handler, claimed, max_handler_time, abort));
+                running.spawn(handle(Arc::clone(&self.handler), claimed, max_handler_time));
             } else {
                 // Another process may have it already; giving it back is refused as stale then.
                 self.breaker.note(Sign::None, &self.settings.borrow().circuit_breaker);
@@ -120,16 +113,19 @@ impl Worker {
         }
     }
 
-    /// Lets running handlers finish within the drain timeout; the rest is dropped and given back.
-    async fn drain(&self, running: &mut JoinSet<Settlement>, abort: &CancellationToken) {
+    /// Lets running handlers finish within the drain timeout. The rest is dropped; they were begun, so their
+    /// leases run out and the next claim counts the attempt.
+    async fn drain(&self, running: &mut JoinSet<Settlement>) {
         let deadline = tokio::time::sleep(self.drain_timeout);
         tokio::pin!(deadline);
         while !running.is_empty() {
             tokio::select! {
                 Some(ended) = running.join_next() => self.settle(ended),
-                () = &mut deadline, if !abort.is_cancelled() => {
-                    tracing::warn!(dropped = running.len(), "handlers outlasted drain_timeout; given back");
-                    abort.cancel();
+                () = &mut deadline => {
+                    tracing::warn!(dropped = running.len(), "handlers outlasted drain_timeout");
+                    // Not awaited: one that blocks its thread would never end.
+                    running.abort_all();
+                    return;
                 }
             }
         }
@@ -146,7 +142,8 @@ impl Worker {
                 self.breaker.note(sign, &self.settings.borrow().circuit_breaker);
                 self.report(settlement);
             }
-            // Panics of handlers are caught in the task, so this one is ours; the lease brings the id back.
+            // Panics of handlers are caught in the task, so this is one in dropping a handler, or ours. The share
+            // in the lease is dropped with the task, and the lease brings the id back.
             Err(cause) => tracing::error!(%cause, "a delivery task ended without an outcome"),
         }
     }
@@ -161,24 +158,13 @@ fn release(claimed: Claimed) -> Settlement {
     Settlement { verdict: Verdict::Release(claimed.delivery.lease()), lease: claimed.lease }
 }
 
-async fn handle(
-    handler: SharedHandler,
-    claimed: Claimed,
-    max_handler_time: Duration,
-    abort: CancellationToken,
-) -> Settlement {
-    let handled = {
-        let handled = AssertUnwindSafe(handler.handle_dyn(&claimed.delivery)).catch_unwind();
-        tokio::select! {
-            () = abort.cancelled() => None,
-            handled = tokio::time::timeout(max_handler_time, handled) => Some(handled),
-        }
-    };
-    let outcome = match handled {
-        None => return release(claimed),
-        Some(Ok(Ok(outcome))) => outcome,
-        Some(Ok(Err(panic))) => Outcome::retry(format!("handler panicked: {}", panic_message(&*panic))),
-        Some(Err(_)) => {
+async fn handle(handler: SharedHandler, claimed: Claimed, max_handler_time: Duration) -> Settlement {
+    // The call is inside too: a handler may panic before it has made its future.
+    let handled = AssertUnwindSafe(async { handler.handle_dyn(&claimed.delivery).await }).catch_unwind();
+    let outcome = match tokio::time::timeout(max_handler_time, handled).await {
+        Ok(Ok(outcome)) => outcome,
+        Ok(Err(panic)) => Outcome::retry(format!("handler panicked: {}", panic_message(&*panic))),
+        Err(_) => {
             let limit = duration::format(max_handler_time);
             Outcome::retry(format!("handler took longer than max_handler_time ({limit})"))
         }

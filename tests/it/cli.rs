@@ -237,11 +237,12 @@ async fn export_gives_what_import_takes() {
     from.place.write("orders.ndjson", NDJSON);
     from.run("import Q orders.ndjson").ok();
     from.rig.leased("flying", "[1,2]").await;
+    from.rig.put("lines", T0 + 1, "{\n \"n\": 12345678901234567890\n}").await;
     let exported = from.run("export Q").ok();
-    assert_eq!(exported.lines().count(), 4);
+    assert_eq!(exported.lines().count(), 5);
     to.place.write("exported.ndjson", &exported);
     to.run("import Q exported.ndjson").ok();
-    for name in ["a", "b", "c", "flying"] {
+    for name in ["a", "b", "c", "flying", "lines"] {
         let (left, right) = (from.json(&format!("show Q {name}")), to.json(&format!("show Q {name}")));
         assert_eq!((&left["due_at"], &left["payload"]), (&right["due_at"], &right["payload"]), "{name}");
     }
@@ -252,6 +253,7 @@ async fn bad_input_is_one_clear_line_and_the_right_exit_code() {
     let shop = Shop::new().await;
     let (long_id, big) = ("x".repeat(300), "x".repeat(1 << 20));
     shop.place.write("big", &big);
+    shop.place.write("wide", &"é".repeat(1 << 20));
     for (arguments, code, words) in [
         (vec!["schedule", "Q", "a", "--in", "10x"], 2, vec!["10x", "30m"]),
         (vec!["schedule", "Q", "a", "--at", "2036-01-01T00:00:00"], 2, vec!["no zone"]),
@@ -260,6 +262,7 @@ async fn bad_input_is_one_clear_line_and_the_right_exit_code() {
         (vec!["schedule", "Q", &long_id, "--in", "1h"], 2, vec!["300 bytes"]),
         (vec!["schedule", "Q", "a\nb", "--in", "1h"], 2, vec!["control character"]),
         (vec!["schedule", "Q", "a", "--in", "1h", "--payload", "@big"], 2, vec!["65536"]),
+        (vec!["schedule", "Q", "a", "--in", "1h", "--payload", "@wide"], 2, vec!["too long", "65536"]),
         (vec!["schedule", "Q", "a", "--in", "1h", "--payload", "@missing"], 1, vec!["missing"]),
         (vec!["schedule", "Big Queue", "a", "--in", "1h"], 2, vec!["queue name", "a-z"]),
         (vec!["frobnicate"], 2, vec!["frobnicate"]),
@@ -341,4 +344,39 @@ fn help_and_completions_are_there() {
     for shell in ["bash", "zsh", "fish"] {
         assert!(place.run(&["completions", shell]).ok().contains("reschedule"));
     }
+}
+
+#[tokio::test]
+async fn ids_outside_the_contract_are_never_taken_for_others() {
+    let shop = Shop::new().await;
+    shop.rig.zadd("bad\nid", T0).await;
+    shop.run("export Q").fails(1, &["1 left out"]);
+    assert_eq!(shop.run("export Q").stdout(), "");
+
+    shop.rig.zadd("bad\nid", 5).await;
+    shop.rig.reject().await.unwrap();
+    shop.rig.buried("bad\\nid", "").await;
+    let listed = shop.run("dead list Q").ok();
+    assert_eq!(listed.lines().count(), 3, "one line each: {listed}");
+    shop.run("dead delete Q --all").fails(1, &["1 ids are outside the contract", "ZREM"]);
+    assert_eq!(shop.rig.members("dead").await, ["bad\nid"]);
+}
+
+#[tokio::test]
+async fn a_file_that_breaks_off_ends_the_import() {
+    let shop = Shop::new().await;
+    for name in ["folder.ndjson", "folder.csv"] {
+        std::fs::create_dir(shop.place.path(name)).unwrap();
+        shop.run_all(&["import", "Q", name, "--on-error", "skip"]).fails(1, &["directory"]);
+    }
+}
+
+#[test]
+fn a_configuration_that_is_not_used_is_not_read() {
+    let place = Place::new("this is no configuration");
+    place.write("good.toml", "");
+    place
+        .write("orders.csv", "order_id,order_purchase_timestamp,order_approved_at\na,2026-01-01 00:00:00,\n");
+    let arguments = ["--config", "good.toml", "replay", "orders.csv", "--timeout", "1h", "-o", "json"];
+    assert_eq!(place.run(&arguments).json()["expired"], 1);
 }

@@ -372,3 +372,27 @@ async fn a_throw_away_server_leaves_nothing() {
         assert!(!dir.exists());
     }
 }
+
+#[tokio::test]
+async fn a_signal_stops_a_serve_that_still_waits_for_its_server() {
+    let dir = data_dir();
+    let (place, first) = owner(dir.path()).await;
+    let pid = server_pid(&find(dir.path()).unwrap()).await;
+    assert!(signal("-STOP", &pid));
+    first.kill9().await;
+
+    let mut waiting = place.serve_with(&[]);
+    // Once it holds its lock it has got past the start of the process, and waits for an answer.
+    let lock = std::fs::File::open(dir.path().join("serve.lock")).unwrap();
+    eventually("it waits", async || {
+        lock.try_lock().is_err().then_some(()).or_else(|| {
+            lock.unlock().ok();
+            None
+        })
+    })
+    .await;
+    waiting.signal("TERM");
+    assert_eq!(waiting.ended().await, Some(0));
+    assert!(signal("-CONT", &pid));
+    start(dir.path()).await.stop().await.unwrap();
+}

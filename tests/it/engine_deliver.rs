@@ -23,10 +23,10 @@ async fn claims_come_in_the_order_of_deadlines_and_keep_to_the_limit() {
     }
     let first = rig.claim_at(T0, 3).await;
     assert_eq!(names(&first.deliveries), ["b", "c", "a"]);
-    assert_eq!((first.next, first.now.as_ms()), (Some(at_ms(T0)), T0));
+    assert_eq!((first.more, first.next, first.now.as_ms()), (true, Some(at_ms(T0 + 1)), T0));
     let second = rig.claim_at(T0, 3).await;
     assert_eq!(names(&second.deliveries), ["d"]);
-    assert_eq!(second.next, Some(at_ms(T0 + 1)));
+    assert_eq!((second.more, second.next), (false, Some(at_ms(T0 + 1))));
     assert!(second.token > first.token);
     let third = rig.claim_at(T0, 3).await;
     assert_eq!((third.token, third.next), (None, Some(at_ms(T0 + 1))), "nothing was due");

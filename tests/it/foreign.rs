@@ -5,7 +5,9 @@ use overdue::{
     queue::{Delivery, Rejected, Settled, State, Unreadable},
 };
 
-use crate::support::{LEASE_MS, Rig, STREAM, T0, at_ms, id, ids, leases, names, rejected, retry_of, text};
+use crate::support::{
+    LEASE_MS, PARTS, Rig, STREAM, T0, at_ms, id, ids, leases, names, rejected, retry_of, text,
+};
 
 #[tokio::test]
 async fn a_plain_zadd_registers_moves_and_zrem_cancels() {
@@ -291,9 +293,28 @@ async fn large_payloads_make_claims_shorter_and_lose_nothing() {
         let claim = rig.claim_at(T0, 1000).await;
         assert!(claim.deliveries.iter().all(|delivery| delivery.payload.is_some()));
         sizes.push(claim.deliveries.len());
-        // That more is due is told by the next deadline, which has passed.
-        assert_eq!(claim.next.is_some(), sizes.iter().sum::<usize>() < 250);
+        assert_eq!(claim.more, sizes.iter().sum::<usize>() < 250);
     }
     assert_eq!(sizes, [100, 100, 50]);
     assert_eq!(rig.payloads().await, 0);
+}
+
+#[tokio::test]
+async fn the_verb_schedule_refuses_what_is_no_number_and_rounds_fractions_up() {
+    let rig = Rig::new().await;
+    let lua =
+        [include_str!("../../scripts/lua/lib.lua"), include_str!("../../scripts/lua/schedule.lua")].concat();
+    let keys: Vec<String> = PARTS[..8].iter().map(|part| rig.key(part)).collect();
+    let call = |due: &str| {
+        let mut command = redis::cmd("EVAL");
+        command.arg(&lua).arg(8).arg(&keys).arg("").arg("replace").arg("").arg("a").arg(due).arg("payload");
+        command
+    };
+    for due in ["nan", "+nan", "x", "+x", "inf", "-inf", "1767225600", ""] {
+        let answer: redis::RedisResult<Vec<i64>> = call(due).query_async(&mut rig.connection()).await;
+        assert!(answer.unwrap_err().to_string().contains("a deadline is in ms"), "{due}");
+        assert!(rig.keys().await.is_empty(), "{due}");
+    }
+    let answer: Vec<i64> = rig.send(&call("1767225600000.4")).await;
+    assert_eq!(answer, [1, 1_767_225_600_001, 0]);
 }

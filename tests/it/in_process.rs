@@ -9,12 +9,13 @@ use std::{
 
 use overdue::{
     handler::{Delivery, Handler, Outcome, handler_fn},
+    queue::{Due, Expected, Mode, Registration},
     scheduler::{Scheduler, Settings},
 };
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::support::{Rig, T0, eventually, many};
+use crate::support::{LEASE, Rig, T0, eventually, leases, many, registration};
 
 fn settings() -> Settings {
     let mut settings = Settings { poll_interval: Duration::from_millis(20), ..Settings::default() };
@@ -189,18 +190,49 @@ async fn a_stop_lets_running_handlers_finish() {
 }
 
 #[tokio::test]
-async fn a_handler_that_outlasts_the_drain_is_dropped_and_given_back() {
+async fn a_handler_that_outlasts_the_drain_has_spent_an_attempt_and_keeps_its_registration() {
     let rig = Rig::new().await;
     rig.put("a", T0, "kept").await;
-    let handler = handler_fn(|_| pending());
-    let running = run_with(&rig, settings(), handler, Duration::from_millis(50));
-    eventually("it is in flight", async || rig.shown("a").await.filter(|shown| shown.lease.is_some())).await;
+    let running = run_with(&rig, settings(), handler_fn(|_| pending()), Duration::from_millis(50));
+    let first = eventually("it is in flight", async || rig.shown("a").await?.lease).await;
     running.stop().await;
-    let shown = rig.shown("a").await.unwrap();
-    assert_eq!(
-        (shown.state.to_string(), shown.payload.unwrap().as_str().to_owned()),
-        ("scheduled".to_owned(), "kept".to_owned())
-    );
+
+    let again =
+        eventually("its lease runs out", async || rig.claim(1, LEASE).await.unwrap().deliveries.pop()).await;
+    assert_eq!((again.attempt, again.failures, again.first_token), (2, 0, first.token));
+    assert_eq!(again.payload.unwrap().as_str(), "kept");
+}
+
+#[tokio::test]
+async fn a_panic_before_the_handler_has_made_its_future_is_a_failed_attempt_too() {
+    let rig = Rig::new().await;
+    rig.schedule_all(&many(5)).await;
+    let handler = handler_fn(|delivery: Delivery| {
+        assert!(delivery.id.as_str() == "sound", "broken before the first await");
+        std::future::ready(Outcome::Done)
+    });
+    let running = run(&rig, Settings { concurrency: 5, ..settings() }, handler);
+    eventually("they are dead", async || (rig.counts().await.unwrap().dead == 5).then_some(())).await;
+    rig.put("sound", T0, "").await;
+    eventually("the queue goes on", async || rig.shown("sound").await.is_none().then_some(())).await;
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn p8_an_id_that_waits_for_its_earlier_delivery_does_not_hide_the_next_deadline() {
+    let rig = Rig::new().await;
+    // With an hour between polls only the exact wake-up can fire "next" in the time of a test.
+    let hour = Duration::from_secs(3600);
+    rig.put("slow", T0, "").await;
+    let held = rig.claim(1, hour).await.unwrap();
+    rig.put("slow", T0, "anew").await;
+    let next = Registration { due: Due::In(Duration::from_millis(300)), ..registration("next", T0, "") };
+    rig.schedule(&[next], Mode::Replace, Expected::Anything).await.unwrap();
+    let wait_free = handler_fn(|_| std::future::ready(Outcome::Done));
+    let running = run(&rig, Settings { poll_interval: hour, lease: 3 * hour, ..settings() }, wait_free);
+    eventually("it fires", async || rig.shown("next").await.is_none().then_some(())).await;
+    assert_eq!(rig.ack(&leases(&held)).await.unwrap().len(), 1);
+    running.stop().await;
 }
 
 #[tokio::test]
@@ -236,7 +268,7 @@ async fn a_handler_may_register_its_id_anew() {
         let queue = queue.clone();
         async move {
             if times < 4 {
-                let next = crate::support::registration("tick", T0 + times as i64, "again");
+                let next = registration("tick", T0 + times as i64, "again");
                 queue.schedule(&[next], Default::default(), Default::default()).await.unwrap();
             }
             Outcome::Done

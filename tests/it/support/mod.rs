@@ -171,6 +171,11 @@ impl Rig {
         let _: redis::Value = self.send(redis::cmd(words[0]).arg(&words[1..])).await;
     }
 
+    /// For commands that may fail.
+    pub(crate) fn connection(&self) -> MultiplexedConnection {
+        self.foreign.clone()
+    }
+
     /// A command on one of the queue's keys.
     pub(crate) async fn on_key<T: FromRedisValue>(
         &self,
