@@ -5,6 +5,7 @@
 --        2 limit, 1 to 1000 ids
 --        3 lease in ms
 --        4 rate limit in ids a second, over all processes; '' for none
+--        5 max_crashes: an id with so many kills (see begin) goes to the dead set; '' for never
 -- Reply  1 now in µs
 --        2 token, 0 if nothing was claimed
 --        3 when to look again in ms: the next deadline, or when the rate allows more; or nil
@@ -16,6 +17,7 @@
 guard()
 local now, now_us = clock(ARGV[1])
 local wanted = tonumber(ARGV[2])
+local max_crashes = tonumber(ARGV[5]) or math.huge
 local limit, spend = allowance(wanted, ARGV[4], now, now_us)
 local token = digits(math.max(tonumber(call('HGET', meta, 'token') or 0) + 1, now_us))
 
@@ -34,12 +36,26 @@ if limit > 0 then
   leftovers, more_lost = lost(now, limit, touched)
 end
 for _, found in ipairs(leftovers) do
-  local id, _, score, text, record = unpack(found)
-  record.crashes, record.retry = record.crashes + 1, score
-  local json = cjson.encode(record)
-  call('HSET', attempts, id, json)
-  call('ZADD', leased, token, id)
-  take(id, score, text, json)
+  local id, old_token, score, text, record = unpack(found)
+  record.crashes = record.crashes + 1
+  if tonumber(record.begun or 0) == tonumber(old_token) then
+    record.kills = record.kills + 1
+  end
+  record.begun = nil
+  if record.kills >= max_crashes then
+    record.reason, record.retry = 'max_crashes', nil
+    record.error = 'its process died ' .. record.kills .. ' times while it was known to run'
+    call('HSET', attempts, id, cjson.encode(record))
+    restore_payload(id, old_token)
+    call('ZADD', dead, digits(now), id)
+    unlease(id, old_token, touched)
+  else
+    record.retry = score
+    local json = cjson.encode(record)
+    call('HSET', attempts, id, json)
+    call('ZADD', leased, token, id)
+    take(id, score, text, json)
+  end
 end
 
 -- Leases those due ids that are free, and answers them. NX finds leased ones at no cost: the number of

@@ -8,7 +8,8 @@
 --   4 leases     ZSET  token -> end of the lease in ms
 --   5 batches    HASH  token -> what a redelivery needs, cmsgpack {{id, score, …}, {id -> payload}}
 --   6 attempts   HASH  id -> JSON record of an id that failed, lost a lease or is dead:
---                      due (ms), first (token of its first claim), failures, crashes,
+--                      due (ms), first (token of its first claim), failures, crashes (lost deliveries),
+--                      kills (of these, how many were known to run), begun (token of the one that runs),
 --                      retry (its score in scheduled), reason, error
 --   7 dead       ZSET  id -> when it was buried, in ms
 --   8 meta       HASH  token -> the last token; paused -> 1 while nothing may be claimed;
@@ -80,6 +81,7 @@ local function decode(json)
     return nil
   end
   record.failures, record.crashes = tonumber(record.failures) or 0, tonumber(record.crashes) or 0
+  record.kills = tonumber(record.kills) or 0
   return record
 end
 
@@ -90,7 +92,7 @@ end
 
 -- The record of an id that was claimed with `score` under `token`, made if it has none yet.
 local function record_of(id, score, token)
-  local record = past_of(id) or { failures = 0, crashes = 0 }
+  local record = past_of(id) or { failures = 0, crashes = 0, kills = 0 }
   record.due, record.first = record.due or due_of(score), record.first or token
   return record
 end

@@ -13,7 +13,7 @@ local function retry(id)
   end
   local record = past_of(id) or {}
   if record.due and not call('ZSCORE', scheduled, id) then
-    record.failures, record.crashes, record.retry = 0, 0, digits(now)
+    record.failures, record.crashes, record.kills, record.retry = 0, 0, 0, digits(now)
     record.reason, record.error = nil, nil
     call('HSET', attempts, id, cjson.encode(record))
     call('ZADD', scheduled, digits(now), id)

@@ -167,6 +167,7 @@ pub(super) fn queue(raw: RawQueue, section: &Section<'_>) -> Result<QueueConfig>
         concurrency: section.number("concurrency", set(raw.concurrency), 1..=MAX_CONCURRENCY)?,
         lease: lease(raw.lease, poll_interval, section)?,
         max_attempts: section.number("max_attempts", set(raw.max_attempts), 1..=i64::from(u32::MAX))?,
+        max_crashes: section.number("max_crashes", set(raw.max_crashes), 1..=i64::from(u32::MAX))?,
         max_handler_time: section.timeout("max_handler_time", raw.max_handler_time)?,
         rate_limit: raw
             .rate_limit

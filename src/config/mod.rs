@@ -162,6 +162,9 @@ pub struct QueueConfig {
     pub lease: Duration,
     /// How many attempts may fail before the id is moved to the dead set, at least 1.
     pub max_attempts: u32,
+    /// How many times the process of an id may die while it is known to run, before it is moved to the dead
+    /// set, at least 1.
+    pub max_crashes: u32,
     /// How long one attempt may take before it counts as failed, above 0.
     #[serde(serialize_with = "duration_as_text")]
     pub max_handler_time: Duration,

@@ -55,6 +55,7 @@ pub(super) struct RawQueue {
     pub(super) concurrency: Option<i64>,
     pub(super) lease: Option<RawDuration>,
     pub(super) max_attempts: Option<i64>,
+    pub(super) max_crashes: Option<i64>,
     pub(super) max_handler_time: Option<RawDuration>,
     pub(super) rate_limit: Option<i64>,
     pub(super) backoff: RawBackoff,

@@ -176,6 +176,8 @@ pub struct Delivery {
     pub attempt: u32,
     /// How many of the attempts before this one failed. The others were lost with their process.
     pub failures: u32,
+    /// How many of the lost ones were known to run when their process died; see [`Queue::begin`](super::Queue::begin).
+    pub kills: u32,
     /// The fencing token of this claim.
     pub token: Token,
     /// The token of the first claim: the same for every attempt of one registration, and of no other.
@@ -213,6 +215,19 @@ pub struct Unreadable {
     pub error: String,
     /// The fixed word for the dead set: `invalid_id` or `invalid_payload`.
     pub reason: &'static str,
+}
+
+/// What a claim goes by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ClaimOptions {
+    /// How many ids it takes at most, 1 to 1000.
+    pub limit: usize,
+    /// How long they are leased for.
+    pub lease: Duration,
+    /// How many ids a second all processes that say the same take at most; none is no limit.
+    pub rate_limit: Option<u32>,
+    /// An id whose process died so many times while it was known to run goes to the dead set; none is never.
+    pub max_crashes: Option<u32>,
 }
 
 /// The answer of `claim`.

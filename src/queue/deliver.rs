@@ -3,8 +3,8 @@
 use std::time::{Duration, Instant};
 
 use super::{
-    Claim, Delivery, Fired, Lease, MAX_FAILURES_PER_CALL, MAX_IDS_PER_CALL, Queue, Rejected, Retried, Retry,
-    Settled, Sink, SinkKind, Unreadable,
+    Claim, ClaimOptions, Delivery, Fired, Lease, MAX_FAILURES_PER_CALL, MAX_IDS_PER_CALL, Queue, Rejected,
+    Retried, Retry, Settled, Sink, SinkKind, Unreadable,
     reply::{Record, Reply, due_of},
     scripts,
 };
@@ -25,21 +25,21 @@ impl Queue {
     /// # Errors
     /// If Redis refuses. Nothing was claimed then.
     pub async fn claim(&self, limit: usize, lease: Duration) -> Result<Claim> {
-        self.claim_at_rate(limit, lease, None).await
+        let options = ClaimOptions { limit, lease, rate_limit: None, max_crashes: None };
+        self.claim_with(options).await
     }
 
-    /// As [`Queue::claim`], at most `rate_limit` ids a second over all processes that say the same limit.
+    /// As [`Queue::claim`], with all that a claim can go by.
     ///
     /// # Errors
     /// If Redis refuses. Nothing was claimed then.
-    pub async fn claim_at_rate(
-        &self,
-        limit: usize,
-        lease: Duration,
-        rate_limit: Option<u32>,
-    ) -> Result<Claim> {
-        let call = self.timed(&scripts::CLAIM).arg(limit.clamp(1, MAX_IDS_PER_CALL)).arg(lease_ms(lease));
-        let call = call.arg(rate_argument(rate_limit));
+    pub async fn claim_with(&self, options: ClaimOptions) -> Result<Claim> {
+        let call = self
+            .timed(&scripts::CLAIM)
+            .arg(options.limit.clamp(1, MAX_IDS_PER_CALL))
+            .arg(lease_ms(options.lease))
+            .arg(or_empty(options.rate_limit))
+            .arg(or_empty(options.max_crashes));
         let mut reply = Reply::new("claim", self.call(call).await?)?;
         let received = Instant::now();
         let now = ServerTime::from_us(reply.int()?);
@@ -68,6 +68,7 @@ impl Queue {
                     due_at: record.due_at().or_else(|| due_of(&score)).unwrap_or(earliest()),
                     attempt: record.attempts().saturating_add(1),
                     failures: record.failures,
+                    kills: record.kills,
                     token,
                     first_token: record.first_token().map_or(token, Token::new),
                     claimed_at: now,
@@ -93,8 +94,8 @@ impl Queue {
         let call = Call::new(script, self.keys.with_fired())
             .arg(self.now_argument())
             .arg(limit.clamp(1, MAX_IDS_PER_CALL))
-            .arg(sink.max_len.map_or_else(String::new, |max_len| max_len.to_string()))
-            .arg(rate_argument(rate_limit));
+            .arg(or_empty(sink.max_len))
+            .arg(or_empty(rate_limit));
         let name = call.name();
         let mut reply = Reply::new(name, self.call_with_fired(call, Some(fired_type)).await?)?;
         Ok(Fired {
@@ -105,6 +106,17 @@ impl Queue {
             more: reply.count()? > 0,
             earliest: DueAt::from_ms(reply.int()?).ok(),
         })
+    }
+
+    /// Says that a delivery of an id is about to run that lost one before (`attempt` is more than `failures` + 1).
+    /// If its lease runs out now, that counts as a kill.
+    ///
+    /// # Errors
+    /// If Redis refuses.
+    pub async fn begin(&self, lease: &Lease) -> Result<Settled> {
+        let call = with_leases(self.script(&scripts::BEGIN), std::slice::from_ref(lease));
+        let began = self.call(call).await? == redis::Value::Int(1);
+        Ok(if began { Settled::Done } else { Settled::Stale })
     }
 
     /// Says that deliveries are done; answers for each in order.
@@ -220,8 +232,8 @@ fn earliest() -> DueAt {
     DueAt::from_ms(DueAt::MIN_MS).expect("the minimum is in range")
 }
 
-fn rate_argument(rate_limit: Option<u32>) -> String {
-    rate_limit.map_or_else(String::new, |rate| rate.to_string())
+fn or_empty(argument: Option<impl ToString>) -> String {
+    argument.map_or_else(String::new, |argument| argument.to_string())
 }
 
 fn lease_ms(lease: Duration) -> String {

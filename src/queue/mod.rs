@@ -26,9 +26,9 @@ mod reply;
 mod scripts;
 
 pub use answers::{
-    Cancelled, Claim, Counts, Cursor, Delivery, Due, Expected, Fired, Lease, Mode, Page, Registration,
-    Rejected, Rescheduled, Retried, Retry, Scheduled, Settled, Shown, ShownLease, Sink, SinkKind, State,
-    Unreadable,
+    Cancelled, Claim, ClaimOptions, Counts, Cursor, Delivery, Due, Expected, Fired, Lease, Mode, Page,
+    Registration, Rejected, Rescheduled, Retried, Retry, Scheduled, Settled, Shown, ShownLease, Sink,
+    SinkKind, State, Unreadable,
 };
 use keys::Keys;
 use redis::Value;

@@ -103,6 +103,7 @@ pub(super) struct Record {
     retry: Option<String>,
     pub(super) failures: u32,
     pub(super) crashes: u32,
+    pub(super) kills: u32,
     pub(super) reason: Option<String>,
     pub(super) error: Option<String>,
 }

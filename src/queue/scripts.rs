@@ -22,6 +22,7 @@ scripts! {
     CLAIM = "claim",
     FIRE_STREAM = "fire_stream",
     FIRE_LIST = "fire_list",
+    BEGIN = "begin",
     ACK = "ack",
     RETRY = "retry",
     RELEASE = "release",

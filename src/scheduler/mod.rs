@@ -22,7 +22,7 @@ use std::{sync::Arc, time::Duration};
 
 pub use settings::Settings;
 use tokio::{
-    sync::{mpsc, watch},
+    sync::{Semaphore, mpsc, watch},
     task::JoinSet,
 };
 use tokio_util::sync::CancellationToken;
@@ -126,9 +126,11 @@ async fn deliver(
 
     let settler = settler::Settler::new(queue.clone(), settings.clone(), drain_timeout);
     let worker = worker::Worker {
+        queue: queue.clone(),
         handler,
         settings: settings.clone(),
         breaker: Arc::clone(&breaker),
+        suspect_runs: Arc::new(Semaphore::new(1)),
         outcomes,
         drain_timeout,
     };

@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     error::Result,
-    queue::{Queue, Rejected, Sink, Unreadable},
+    queue::{ClaimOptions, Queue, Rejected, Sink, Unreadable},
     types::{DueAt, ServerTime},
 };
 
@@ -126,7 +126,13 @@ impl Source for ToWorker {
 
     async fn tick(&mut self, limit: usize, settings: &Settings) -> Result<Ticked> {
         let sent = Instant::now();
-        let claimed = self.queue.claim_at_rate(limit, settings.lease, settings.rate_limit).await;
+        let options = ClaimOptions {
+            limit,
+            lease: settings.lease,
+            rate_limit: settings.rate_limit,
+            max_crashes: Some(settings.max_crashes),
+        };
+        let claimed = self.queue.claim_with(options).await;
         let claim = claimed.inspect_err(|_| self.end_probe())?;
         let taken = claim.deliveries.len() + claim.unreadable.len();
         let ticked =

@@ -20,6 +20,8 @@ pub struct Settings {
     pub lease: Duration,
     /// How many attempts may fail before the id is dead.
     pub max_attempts: u32,
+    /// How many times the process of an id may die while it is known to run, before the id is dead.
+    pub max_crashes: u32,
     /// How long one attempt may take before it counts as failed.
     pub max_handler_time: Duration,
     /// How many ids a second all processes together take at most.
@@ -38,6 +40,7 @@ impl From<&QueueConfig> for Settings {
             concurrency: config.concurrency,
             lease: config.lease,
             max_attempts: config.max_attempts,
+            max_crashes: config.max_crashes,
             max_handler_time: config.max_handler_time,
             rate_limit: config.rate_limit,
             backoff: config.backoff.clone(),
@@ -56,6 +59,7 @@ impl Settings {
             concurrency: self.concurrency.max(1),
             lease: self.lease.max(3 * poll_interval),
             max_attempts: self.max_attempts.max(1),
+            max_crashes: self.max_crashes.max(1),
             rate_limit: self.rate_limit.map(|rate| rate.max(1)),
             ..self
         }

@@ -10,14 +10,15 @@ use std::{
 
 use overdue::{
     ServerTime,
-    handler::{Outcome, handler_fn},
-    queue::{Sink, SinkKind},
+    handler::{Delivery, Outcome, handler_fn},
+    queue::{ClaimOptions, Settled, Sink, SinkKind},
     scheduler::{Scheduler, Settings},
 };
 use serde_json::{Value, json};
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
-use crate::support::{LEASE, NOTHING, RedisServer, Rig, STREAM, T0, eventually, many, process::Place};
+use crate::support::{LEASE, NOTHING, RedisServer, Rig, STREAM, T0, eventually, id, many, process::Place};
 
 const LIST: Sink = Sink { kind: SinkKind::List, max_len: None };
 
@@ -103,6 +104,84 @@ async fn a_paused_queue_claims_nothing_and_goes_on_when_resumed() {
     assert!(!rig.counts().await.unwrap().paused);
 }
 
+fn at_most_100_a_second() -> ClaimOptions {
+    ClaimOptions { limit: 1000, lease: LEASE, rate_limit: Some(100), max_crashes: None }
+}
+
+#[tokio::test]
+async fn an_id_that_kills_its_process_is_set_aside_and_bystanders_are_not() {
+    let rig = Rig::new().await;
+    rig.put("killer", T0, "kept").await;
+    rig.put("bystander", T0, "").await;
+    let mut now_ms = T0;
+    let mut begun = 0;
+    while rig.counts().await.unwrap().dead == 0 {
+        let options = ClaimOptions { max_crashes: Some(3), rate_limit: None, ..at_most_100_a_second() };
+        let claim = rig.when(now_ms).claim_with(options).await.unwrap();
+        for delivery in &claim.deliveries {
+            // Before it was lost once there is no record to note it in.
+            let watched = delivery.attempt > 1;
+            if delivery.id.as_str() == "killer" {
+                let noted = rig.begin(&delivery.lease()).await.unwrap();
+                assert_eq!(noted == Settled::Done, watched);
+                begun += u32::from(watched);
+                assert_eq!(delivery.kills, begun.saturating_sub(1));
+            }
+        }
+        // The process dies, and the leases run out.
+        now_ms += LEASE.as_millis() as i64;
+        assert!(begun <= 3, "it should be dead by now");
+    }
+    let dead = rig.shown("killer").await.unwrap();
+    assert_eq!(
+        (dead.reason.as_deref(), dead.crashes, dead.payload.is_some()),
+        (Some("max_crashes"), 4, true)
+    );
+    assert!(rig.shown("bystander").await.unwrap().lease.is_some());
+    rig.retry_dead(&[id("killer")]).await.unwrap();
+    assert_eq!(rig.shown("killer").await.unwrap().crashes, 0);
+}
+
+#[tokio::test]
+async fn suspects_run_one_at_a_time_and_hold_up_no_others() {
+    let rig = Rig::new().await;
+    rig.schedule_all(&many(3)).await;
+    let mut now_ms = T0;
+    for _ in 0..2 {
+        for delivery in rig.claim_at(now_ms, 10).await.deliveries {
+            rig.begin(&delivery.lease()).await.unwrap();
+        }
+        now_ms += LEASE.as_millis() as i64;
+    }
+    // All three were running twice when their process died, but the first time nobody knew.
+    let (gate, running) = (Arc::new(Semaphore::new(0)), Arc::new(AtomicUsize::new(0)));
+    let (wait, count) = (Arc::clone(&gate), Arc::clone(&running));
+    let handler = handler_fn(move |delivery: Delivery| {
+        let (wait, count) = (Arc::clone(&wait), Arc::clone(&count));
+        async move {
+            if delivery.kills > 0 {
+                count.fetch_add(1, Ordering::SeqCst);
+                wait.acquire().await.unwrap().forget();
+                count.fetch_sub(1, Ordering::SeqCst);
+            }
+            Outcome::Done
+        }
+    });
+    let stop = CancellationToken::new();
+    let task = tokio::spawn(Scheduler::new((*rig).clone(), settings(), handler).run(stop.clone()));
+    for left in [2, 1, 0] {
+        eventually("one suspect runs", async || (running.load(Ordering::SeqCst) == 1).then_some(())).await;
+        rig.put("other", T0, "").await;
+        eventually("another id is done meanwhile", async || rig.shown("other").await.is_none().then_some(()))
+            .await;
+        assert_eq!(running.load(Ordering::SeqCst), 1);
+        gate.add_permits(1);
+        eventually("it ends", async || (rig.members("leased").await.len() == left).then_some(())).await;
+    }
+    stop.cancel();
+    task.await.unwrap();
+}
+
 #[tokio::test]
 async fn a_rate_limit_holds_over_all_claims_and_tells_when_to_come_back() {
     let rig = Rig::new().await;
@@ -111,7 +190,7 @@ async fn a_rate_limit_holds_over_all_claims_and_tells_when_to_come_back() {
     let (mut taken, mut now_ms) = (0, T0);
     for step in 0..200 {
         let queue = rig.queue_at_us(T0 * 1000 + step * 5000);
-        let claim = queue.claim_at_rate(1000, LEASE, Some(100)).await.unwrap();
+        let claim = queue.claim_with(at_most_100_a_second()).await.unwrap();
         now_ms = claim.now.as_ms();
         taken += claim.deliveries.len();
         assert!(claim.next.is_some_and(|next| next.as_ms() > now_ms), "{claim:?}");
@@ -127,7 +206,7 @@ async fn a_rate_limit_survives_a_clock_that_steps_back() {
     rig.schedule_all(&many(100)).await;
     let hour_ms = 3_600_000;
     for (now_ms, most) in [(T0 + hour_ms, 10), (T0, 10), (T0 + 200, 10)] {
-        let claim = rig.when(now_ms).claim_at_rate(1000, LEASE, Some(100)).await.unwrap();
+        let claim = rig.when(now_ms).claim_with(at_most_100_a_second()).await.unwrap();
         assert!(claim.deliveries.len() <= most + 1);
         assert!(claim.next.is_some_and(|next| next.as_ms() <= now_ms + 100), "{claim:?}");
     }
