@@ -13,13 +13,14 @@ mod output;
 mod replay;
 mod serve;
 mod stats;
+mod webhook;
 
 use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
 use context::Context;
 pub use context::exit_code;
-use output::Format;
+use output::{Format, Output};
 
 /// Fires deadlines on Redis: at least once, never early.
 ///
@@ -81,6 +82,9 @@ enum Command {
     Config(config::ConfigCommand),
     /// Replay an orders file to see how many orders a timeout would have expired
     Replay(replay::Replay),
+    /// Help for whoever writes the receiver of webhooks: sign, verify, listen
+    #[command(subcommand)]
+    Webhook(webhook::WebhookCommand),
     /// Print shell completions
     Completions(completions::Completions),
 }
@@ -91,8 +95,11 @@ enum Command {
 /// What the command could not do; [`exit_code`] tells the exit code that belongs to it.
 pub async fn run(cli: Cli) -> anyhow::Result<()> {
     let Cli { global, command } = cli;
-    if let Command::Completions(command) = &command {
-        return command.run();
+    // These need no configuration, so a wrong one does not stop them.
+    match &command {
+        Command::Completions(command) => return command.run(),
+        Command::Webhook(command) => return command.run(Output::new(global.output)).await,
+        _ => {}
     }
     let context = Context::load(global)?;
     match command {
@@ -108,6 +115,7 @@ pub async fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Dead(command) => command.run(&context).await,
         Command::Config(command) => command.run(&context),
         Command::Replay(command) => command.run(&context).await,
+        Command::Webhook(command) => command.run(context.output).await,
         Command::Completions(command) => command.run(),
     }
 }

@@ -6,7 +6,7 @@ use tracing_subscriber::filter::{EnvFilter, LevelFilter};
 
 use super::{
     Backoff, ConfigError, HandlerConfig, HttpConfig, LogConfig, LogFormat, QueueConfig, RedisConfig,
-    RedisUrl, ServeConfig,
+    RedisUrl, ServeConfig, WebhookConfig,
     origin::Origins,
     raw::{RawBackoff, RawDuration, RawHandler, RawHttp, RawLog, RawQueue, RawRedis, RawServe},
 };
@@ -43,12 +43,12 @@ impl<'a> Section<'a> {
         self.below(name).path
     }
 
-    fn bad(&self, name: &str, why: impl Display) -> ConfigError {
+    pub(super) fn bad(&self, name: &str, why: impl Display) -> ConfigError {
         self.origins.error(&self.key(name), &[], &why.to_string())
     }
 
     /// `name` cannot be what it is because of `other`, whichever of them the user has set.
-    fn clash(&self, name: &str, other: &str, why: impl Display) -> ConfigError {
+    pub(super) fn clash(&self, name: &str, other: &str, why: impl Display) -> ConfigError {
         self.origins.error(&self.key(name), &[&self.key(other)], &why.to_string())
     }
 
@@ -59,7 +59,7 @@ impl<'a> Section<'a> {
         })
     }
 
-    fn timeout(&self, name: &str, value: Option<RawDuration>) -> Result<Duration> {
+    pub(super) fn timeout(&self, name: &str, value: Option<RawDuration>) -> Result<Duration> {
         let RawDuration(timeout) = set(value);
         if timeout.is_zero() {
             return Err(self.bad(name, "is zero; it must be at least 1ms"));
@@ -197,7 +197,19 @@ fn backoff(raw: RawBackoff, section: &Section<'_>) -> Result<Backoff> {
     Ok(Backoff { initial, max, factor, jitter })
 }
 
-fn handler(raw: RawHandler, section: &Section<'_>) -> Result<HandlerConfig> {
-    let types = [("log", HandlerConfig::Log), ("stream", HandlerConfig::Stream)];
-    section.one_of("type", &set(raw.r#type), &types)
+/// Each type takes its keys out of `raw`; what is left belongs to another one.
+fn handler(mut raw: RawHandler, section: &Section<'_>) -> Result<HandlerConfig> {
+    type Check = fn(&mut RawHandler, &Section<'_>) -> Result<HandlerConfig>;
+    let types: [(&str, Check); 3] = [
+        ("log", |_, _| Ok(HandlerConfig::Log)),
+        ("webhook", |raw, section| Ok(HandlerConfig::Webhook(Box::new(WebhookConfig::check(raw, section)?)))),
+        ("stream", |_, _| Ok(HandlerConfig::Stream)),
+    ];
+    let name = set(raw.r#type.take());
+    let check = section.one_of("type", &name, &types)?;
+    let handler = check(&mut raw, section)?;
+    match raw.left_over() {
+        Some(key) => Err(section.bad(key, format!("is no key of the handler type `{name}`: remove it"))),
+        None => Ok(handler),
+    }
 }

@@ -15,3 +15,5 @@ mod serve;
 mod support;
 mod trouble;
 mod walk;
+mod webhook;
+mod webhook_command;
