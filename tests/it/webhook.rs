@@ -4,6 +4,10 @@ use std::time::Duration;
 
 use overdue::{handler::webhook::Refused, queue::State};
 use serde_json::{Value, json};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpListener,
+};
 
 use crate::support::{
     RedisServer, Rig, eventually,
@@ -218,6 +222,28 @@ async fn nobody_there_is_a_failure_that_says_where_to_look() {
                     does the receiver listen there, and is `url` right?";
     assert_eq!(shop.error("order-42").await, expected);
     assert!(!serve.log().concat().contains("geheim"));
+    serve.stop().await;
+}
+
+#[tokio::test]
+async fn a_connection_that_breaks_off_fails_before_the_status_and_not_behind_it() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let url = format!("http://{}/expired", listener.local_addr().expect("bound"));
+    let shop = Shop::new(&url, "").await;
+    let serve = shop.place.serve().await;
+    shop.put("order-42", "").await;
+    let mut request = [0; 4096];
+    let (mut stream, _) = listener.accept().await.expect("called");
+    assert!(stream.read(&mut request).await.expect("a request") > 0);
+    drop(stream);
+    let error = shop.error("order-42").await;
+    assert!(error.starts_with(&format!("the call of {url} broke off: ")), "{error}");
+
+    let (mut stream, _) = listener.accept().await.expect("called again");
+    assert!(stream.read(&mut request).await.expect("a request") > 0);
+    stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nthan").await.expect("it listens");
+    drop(stream);
+    shop.all_done().await;
     serve.stop().await;
 }
 

@@ -25,6 +25,21 @@ use crate::config::{Secret, WebhookConfig};
 const MAX_ANSWER_BYTES: usize = 4096;
 
 /// Calls the configured url for each expiry.
+///
+/// ```
+/// use overdue::{
+///     config::{Secret, WebhookConfig, WebhookUrl},
+///     handler::webhook::{Clients, Webhook},
+/// };
+/// # fn example() -> Result<(), Box<dyn std::error::Error>> {
+/// let mut config = WebhookConfig::new(WebhookUrl::new("https://shop.example/expired")?);
+/// config.secret.push(Secret::new("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")?);
+/// let handler = Webhook::new(config, &mut Clients::default())?;
+/// assert!(handler.is_signed());
+/// # Ok(())
+/// # }
+/// # example().unwrap();
+/// ```
 #[derive(Debug)]
 pub struct Webhook {
     config: WebhookConfig,
