@@ -14,7 +14,10 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     config::{Config, HandlerConfig, RedisConfig, Sources},
     error,
-    handler::Log,
+    handler::{
+        Log, Webhook,
+        webhook::{Clients, SetupError},
+    },
     queue::{Queue, Sink, SinkKind},
     redis::{
         Redis, Timeouts,
@@ -41,6 +44,7 @@ pub fn find_redis(config: &RedisConfig) -> error::Result<Option<Redis>> {
 /// waits for it and says so.
 pub async fn serve(config: Config, sources: Sources) -> anyhow::Result<()> {
     let mut signals = Signals::new()?;
+    let webhooks = webhooks(&config)?;
     let (redis, embedded) = tokio::select! {
         redis = redis_to_serve(&config.redis) => redis?,
         name = signals.next_stop() => {
@@ -49,8 +53,8 @@ pub async fn serve(config: Config, sources: Sources) -> anyhow::Result<()> {
         }
     };
     let stop = CancellationToken::new();
-    let mut running = Running::start(&config, &redis, &stop);
-    log_start(&config, embedded.as_ref());
+    let mut running = Running::start(&config, &redis, &webhooks, &stop);
+    log_start(&config, embedded.as_ref(), &webhooks);
 
     loop {
         let asked = tokio::select! {
@@ -89,6 +93,21 @@ async fn wind_down(running: &mut Running, embedded: Option<Embedded>) -> anyhow:
     Ok(())
 }
 
+/// The webhooks of the configuration, which share their connections where they can.
+///
+/// # Errors
+/// If a file that one of them names is missing, or not what it should be.
+pub fn webhooks(config: &Config) -> Result<BTreeMap<QueueName, Arc<Webhook>>, SetupError> {
+    let mut clients = Clients::default();
+    let mut webhooks = BTreeMap::new();
+    for (name, queue) in &config.queues {
+        if let HandlerConfig::Webhook(webhook) = &queue.handler {
+            webhooks.insert(name.clone(), Arc::new(Webhook::new((**webhook).clone(), &mut clients)?));
+        }
+    }
+    Ok(webhooks)
+}
+
 async fn redis_to_serve(config: &RedisConfig) -> anyhow::Result<(Redis, Option<Embedded>)> {
     if let Some(url) = &config.url {
         return Ok((Redis::open(url.as_str(), Timeouts::from(config))?, None));
@@ -98,7 +117,7 @@ async fn redis_to_serve(config: &RedisConfig) -> anyhow::Result<(Redis, Option<E
     Ok((Redis::open(embedded.url(), Timeouts::from(config))?, Some(embedded)))
 }
 
-fn log_start(config: &Config, embedded: Option<&Embedded>) {
+fn log_start(config: &Config, embedded: Option<&Embedded>, webhooks: &BTreeMap<QueueName, Arc<Webhook>>) {
     let queues = config.queues.keys().map(ToString::to_string).collect::<Vec<_>>().join(",");
     let redis = match (&config.redis.url, embedded) {
         (Some(url), _) => url.to_string(),
@@ -122,6 +141,9 @@ fn log_start(config: &Config, embedded: Option<&Embedded>) {
     if !config.queues_configured {
         tracing::warn!("no [queue.…] is configured: serving `orders` with the `log` handler");
     }
+    for (queue, _) in webhooks.iter().filter(|(_, webhook)| !webhook.is_signed()) {
+        tracing::warn!(%queue, "webhooks are not signed: set `secret` or `secret_file`, so that the receiver can tell them from anybody's calls");
+    }
 }
 
 /// The schedulers, and the ends through which their settings change.
@@ -132,19 +154,25 @@ struct Running {
 }
 
 impl Running {
-    fn start(config: &Config, redis: &Redis, stop: &CancellationToken) -> Self {
+    fn start(
+        config: &Config,
+        redis: &Redis,
+        webhooks: &BTreeMap<QueueName, Arc<Webhook>>,
+        stop: &CancellationToken,
+    ) -> Self {
         let mut running = Self { settings: BTreeMap::new(), tasks: JoinSet::new(), panicked: false };
         for (name, queue_config) in &config.queues {
             let queue = Queue::new(redis.clone(), &config.redis.prefix, name.clone());
             let (sender, settings) = watch::channel(Settings::from(queue_config));
-            let sink = |kind, max_len| Sink { kind, max_len };
-            let scheduler = match queue_config.handler {
+            let sink = |kind, max_len: Option<u64>| Sink { kind, max_len };
+            let scheduler = match &queue_config.handler {
                 HandlerConfig::Log => Scheduler::watching(queue, settings, Arc::new(Log)),
+                HandlerConfig::Webhook(_) => Scheduler::watching(queue, settings, webhooks[name].clone()),
                 HandlerConfig::Stream { max_len } => {
-                    Scheduler::watching_to_sink(queue, settings, sink(SinkKind::Stream, max_len))
+                    Scheduler::watching_to_sink(queue, settings, sink(SinkKind::Stream, *max_len))
                 }
                 HandlerConfig::List { max_len } => {
-                    Scheduler::watching_to_sink(queue, settings, sink(SinkKind::List, max_len))
+                    Scheduler::watching_to_sink(queue, settings, sink(SinkKind::List, *max_len))
                 }
             };
             running.settings.insert(name.clone(), sender);

@@ -4,6 +4,7 @@ use clap::Subcommand;
 use serde::Serialize;
 
 use super::context::Context;
+use crate::app;
 
 /// `overdue config …`
 #[derive(Debug, Subcommand)]
@@ -25,8 +26,9 @@ impl ConfigCommand {
         let config = &context.config;
         match self {
             Self::Show => context.output.one(config, config.to_toml().trim_end()),
-            // Loading it has been the check.
+            // Loading it has been the check; what is left are the files that it names.
             Self::Check => {
+                app::webhooks(config)?;
                 let file = config.file.as_ref().map(|file| file.display().to_string());
                 let queues = config.queues.len();
                 let from = file.as_deref().unwrap_or("no file, built-in values");

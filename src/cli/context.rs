@@ -9,6 +9,7 @@ use crate::{
     app,
     config::{Config, ConfigError, Sources},
     error::{Error, Invalid, TroubleKind},
+    handler::webhook::SetupError,
     queue::Queue,
     redis::Redis,
     types::QueueName,
@@ -82,6 +83,7 @@ impl Context {
 pub fn exit_code(error: &anyhow::Error) -> ExitCode {
     let usage = error.is::<ConfigError>()
         || error.is::<Invalid>()
+        || error.is::<SetupError>()
         || matches!(error.downcast_ref::<Error>(), Some(Error::Invalid(_)));
     ExitCode::from(match error {
         _ if error.is::<NotFound>() => 3,

@@ -14,13 +14,14 @@ mod queue;
 mod replay;
 mod serve;
 mod stats;
+mod webhook;
 
 use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
 use context::Context;
 pub use context::exit_code;
-use output::Format;
+use output::{Format, Output};
 
 /// Fires deadlines on Redis: at least once, never early.
 ///
@@ -85,6 +86,9 @@ enum Command {
     Config(config::ConfigCommand),
     /// Replay an orders file to see how many orders a timeout would have expired
     Replay(replay::Replay),
+    /// Help for whoever writes the receiver of webhooks: sign, verify, listen
+    #[command(subcommand)]
+    Webhook(webhook::WebhookCommand),
     /// Print shell completions
     Completions(completions::Completions),
 }
@@ -95,7 +99,8 @@ enum Command {
 /// What the command could not do; [`exit_code`] tells the exit code that belongs to it.
 pub async fn run(cli: Cli) -> anyhow::Result<()> {
     let Cli { global, command } = cli;
-    // Loaded only by those that use it: completions work where the configuration is wrong.
+    // Loaded only by those that use it: the others work where the configuration is wrong.
+    let output = Output::new(global.output);
     let context = || Context::load(global);
     match command {
         Command::Serve => serve::run(context()?).await,
@@ -111,6 +116,7 @@ pub async fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Queue(command) => command.run(&context()?).await,
         Command::Config(command) => command.run(&context()?),
         Command::Replay(command) => command.run(&context()?).await,
+        Command::Webhook(command) => command.run(output).await,
         Command::Completions(command) => command.run(),
     }
 }

@@ -6,7 +6,7 @@ use tracing_subscriber::filter::{EnvFilter, LevelFilter};
 
 use super::{
     Backoff, CircuitBreaker, ConfigError, HandlerConfig, HttpConfig, LogConfig, LogFormat, QueueConfig,
-    RedisConfig, RedisUrl, ServeConfig,
+    RedisConfig, RedisUrl, ServeConfig, WebhookConfig,
     origin::Origins,
     raw::{
         RawBackoff, RawCircuitBreaker, RawDuration, RawHandler, RawHttp, RawLog, RawQueue, RawRedis, RawServe,
@@ -46,12 +46,12 @@ impl<'a> Section<'a> {
         self.below(name).path
     }
 
-    fn bad(&self, name: &str, why: impl Display) -> ConfigError {
+    pub(super) fn bad(&self, name: &str, why: impl Display) -> ConfigError {
         self.origins.error(&self.key(name), &[], &why.to_string())
     }
 
     /// `name` cannot be what it is because of `other`, whichever of them the user has set.
-    fn clash(&self, name: &str, other: &str, why: impl Display) -> ConfigError {
+    pub(super) fn clash(&self, name: &str, other: &str, why: impl Display) -> ConfigError {
         self.origins.error(&self.key(name), &[&self.key(other)], &why.to_string())
     }
 
@@ -62,7 +62,7 @@ impl<'a> Section<'a> {
         })
     }
 
-    fn timeout(&self, name: &str, value: Option<RawDuration>) -> Result<Duration> {
+    pub(super) fn timeout(&self, name: &str, value: Option<RawDuration>) -> Result<Duration> {
         let RawDuration(timeout) = set(value);
         if timeout.is_zero() {
             return Err(self.bad(name, "is zero; it must be at least 1ms"));
@@ -216,16 +216,24 @@ fn circuit_breaker(raw: RawCircuitBreaker, section: &Section<'_>) -> Result<Circ
     })
 }
 
-fn handler(raw: RawHandler, section: &Section<'_>) -> Result<HandlerConfig> {
-    let max_len = raw.max_len.map(|max_len| section.number("max_len", max_len, 1..=i64::MAX)).transpose()?;
-    let types = [
-        ("log", HandlerConfig::Log),
-        ("stream", HandlerConfig::Stream { max_len }),
-        ("list", HandlerConfig::List { max_len }),
+/// Each type takes its keys out of `raw`; what is left belongs to another one.
+fn handler(mut raw: RawHandler, section: &Section<'_>) -> Result<HandlerConfig> {
+    type Check = fn(&mut RawHandler, &Section<'_>) -> Result<HandlerConfig>;
+    let types: [(&str, Check); 4] = [
+        ("log", |_, _| Ok(HandlerConfig::Log)),
+        ("webhook", |raw, section| Ok(HandlerConfig::Webhook(Box::new(WebhookConfig::check(raw, section)?)))),
+        ("stream", |raw, section| Ok(HandlerConfig::Stream { max_len: max_len(raw, section)? })),
+        ("list", |raw, section| Ok(HandlerConfig::List { max_len: max_len(raw, section)? })),
     ];
-    let chosen = section.one_of("type", &set(raw.r#type), &types)?;
-    if max_len.is_some() && chosen == HandlerConfig::Log {
-        return Err(section.clash("max_len", "type", "is for the types stream and list"));
+    let name = set(raw.r#type.take());
+    let check = section.one_of("type", &name, &types)?;
+    let handler = check(&mut raw, section)?;
+    match raw.left_over() {
+        Some(key) => Err(section.bad(key, format!("is no key of the handler type `{name}`: remove it"))),
+        None => Ok(handler),
     }
-    Ok(chosen)
+}
+
+fn max_len(raw: &mut RawHandler, section: &Section<'_>) -> Result<Option<u64>> {
+    raw.max_len.take().map(|max_len| section.number("max_len", max_len, 1..=i64::MAX)).transpose()
 }

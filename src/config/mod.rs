@@ -7,8 +7,9 @@
 //! - `check`: raw to checked; bounds and contradictions
 //! - `origin`: which layer said it, for messages
 //! - `redis_url`: the url, which never shows its password
+//! - `webhook`: the keys of that handler; its url and secrets, which are never shown whole
 //!
-//! No default stands in Rust: [`REFERENCE`] is the only place.
+//! Defaults stand in [`REFERENCE`] and not in Rust, but for those of handler types that it does not choose.
 
 mod check;
 mod error;
@@ -18,6 +19,7 @@ mod raw;
 mod redis_url;
 #[cfg(test)]
 mod tests;
+mod webhook;
 
 use std::{
     collections::BTreeMap,
@@ -28,7 +30,12 @@ use std::{
 
 use serde::{Serialize, Serializer};
 
-pub use self::{error::ConfigError, load::Sources, redis_url::RedisUrl};
+pub use self::{
+    error::ConfigError,
+    load::Sources,
+    redis_url::RedisUrl,
+    webhook::{Secret, WebhookConfig, WebhookUrl},
+};
 use crate::{duration, types::QueueName};
 
 /// The commented reference configuration, and the source of every default.
@@ -223,6 +230,8 @@ impl Backoff {
 pub enum HandlerConfig {
     /// A line in the log.
     Log,
+    /// A signed HTTP call.
+    Webhook(Box<WebhookConfig>),
     /// An entry in the queue's stream `fired`, added by the script that claims.
     Stream {
         /// How many entries the stream keeps; `None` = all.

@@ -6,6 +6,9 @@ use toml::de::DeTable;
 
 use super::{error::ConfigError, redis_url::hide_password};
 
+/// A line with one of these may hold a secret, and is not shown.
+const SECRET_WORDS: [&str; 6] = ["@", "pass", "secret", "whsec_", "headers", "url"];
+
 /// The layers that the user wrote, least important first.
 pub(super) struct Origins {
     /// The configuration file, if there is one.
@@ -84,6 +87,12 @@ impl SourceFile {
         Some(self.position(name.span().start).0)
     }
 
+    /// The heading of the section that a byte of the text is in, which need not be TOML.
+    fn section_at(&self, offset: usize) -> &str {
+        let before = self.text.get(..offset).unwrap_or(&self.text);
+        before.lines().rfind(|line| line.trim_start().starts_with('[')).unwrap_or_default()
+    }
+
     /// Line and column, both from 1, of a byte of the text.
     fn position(&self, offset: usize) -> (usize, usize) {
         let before = self.text.get(..offset).unwrap_or(&self.text);
@@ -97,7 +106,8 @@ impl SourceFile {
         // The parser prints a heading, three lines that show the place, and its message.
         let rendered = error.to_string();
         let place: Vec<&str> = rendered.lines().skip(1).take(3).collect();
-        let secret = ["@", "pass", "secret"].iter().any(|word| place.concat().contains(word));
+        let secret = SECRET_WORDS.iter().any(|word| place.concat().contains(word))
+            || self.section_at(error.span().map_or(0, |span| span.start)).contains("headers");
         let shown = error.span().is_some() && !secret;
         let snippet = if shown { format!("\n{}", place.join("\n")) } else { String::new() };
         ConfigError::File { path: self.path.clone(), line, column, why: readable(error.message()), snippet }

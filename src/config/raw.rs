@@ -84,6 +84,57 @@ pub(super) struct RawCircuitBreaker {
 pub(super) struct RawHandler {
     pub(super) r#type: Option<String>,
     pub(super) max_len: Option<i64>,
+    pub(super) url: Option<String>,
+    pub(super) timeout: Option<RawDuration>,
+    pub(super) connect_timeout: Option<RawDuration>,
+    pub(super) secret: Option<RawList>,
+    pub(super) secret_file: Option<RawList>,
+    pub(super) ca_file: Option<String>,
+    pub(super) headers: Option<BTreeMap<String, String>>,
+}
+
+impl RawHandler {
+    /// A key that is set though the chosen type has not taken it.
+    pub(super) fn left_over(&self) -> Option<&'static str> {
+        let keys = [
+            ("max_len", self.max_len.is_some()),
+            ("url", self.url.is_some()),
+            ("timeout", self.timeout.is_some()),
+            ("connect_timeout", self.connect_timeout.is_some()),
+            ("secret", self.secret.is_some()),
+            ("secret_file", self.secret_file.is_some()),
+            ("ca_file", self.ca_file.is_some()),
+            ("headers", self.headers.is_some()),
+        ];
+        keys.into_iter().find(|(_, is_set)| *is_set).map(|(key, _)| key)
+    }
+}
+
+/// A text, or a list of texts.
+#[derive(Default)]
+pub(super) struct RawList(pub(super) Vec<String>);
+
+impl<'de> Deserialize<'de> for RawList {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct TextOrList;
+        impl<'de> de::Visitor<'de> for TextOrList {
+            type Value = RawList;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a text in quotes, or a list of them")
+            }
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<RawList, E> {
+                Ok(RawList(vec![text.to_owned()]))
+            }
+            fn visit_seq<A: de::SeqAccess<'de>>(self, mut list: A) -> Result<RawList, A::Error> {
+                let mut texts = Vec::new();
+                while let Some(text) = list.next_element()? {
+                    texts.push(text);
+                }
+                Ok(RawList(texts))
+            }
+        }
+        deserializer.deserialize_any(TextOrList)
+    }
 }
 
 /// A duration is parsed while its layer is read, so that the message has the line. A bare number is the

@@ -1,3 +1,5 @@
+mod webhook;
+
 use std::{collections::BTreeMap, path::Path, path::PathBuf, time::Duration};
 
 use tempfile::TempDir;
@@ -211,7 +213,7 @@ fn errors_of_a_file_name_the_file_the_line_and_the_key() {
             "[redis]\nurl = 'redis://h'\nport = 6380\n",
             "overdue.toml:3: `redis.port` is the port of a private redis-server, but `redis.url`",
         ),
-        ("queue.eu.handler.type = 'webhook'\n", "overdue.toml:1: `queue.eu.handler.type` is `webhook`; "),
+        ("queue.eu.handler.type = 'pigeon'\n", "overdue.toml:1: `queue.eu.handler.type` is `pigeon`; "),
     ] {
         let error = file_error(text);
         assert!(error.starts_with(expected), "{text}\n{error}\nis not\n{expected}");
@@ -264,7 +266,7 @@ fn errors_of_the_environment_name_the_variable() {
         ("OVERDUE_REDIS__URL__X", "x", "redis.url"),
         ("OVERDUE__REDIS__URL", "redis://h", "unknown key `_redis`"),
         ("OVERDUE_REDIS__URL", "127.0.0.1:6379", "does not begin with one of redis://"),
-        ("OVERDUE_QUEUE__ORDERS__HANDLER__TYPE", "webhook", "this version knows log, stream"),
+        ("OVERDUE_QUEUE__ORDERS__HANDLER__TYPE", "pigeon", "this version knows log, webhook, stream"),
     ] {
         let error = load_env(&[(variable, value)]).unwrap_err().to_string();
         assert!(error.starts_with(&format!("environment variable {variable}: ")), "{error}");

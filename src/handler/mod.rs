@@ -2,10 +2,12 @@
 //! never calls queue verbs: the scheduler acks, retries or buries as the outcome says.
 
 mod log;
+pub mod webhook;
 
 use std::{future::Future, pin::Pin, sync::Arc, time::Duration};
 
 pub use log::Log;
+pub use webhook::Webhook;
 
 pub use crate::queue::Delivery;
 

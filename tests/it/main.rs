@@ -16,3 +16,5 @@ mod storms;
 mod support;
 mod trouble;
 mod walk;
+mod webhook;
+mod webhook_command;

@@ -1,6 +1,7 @@
 //! What the tests share: a Redis, a queue for each test, the view of a foreign client, and waiting.
 
 pub(crate) mod process;
+pub(crate) mod receiver;
 mod server;
 
 use std::{

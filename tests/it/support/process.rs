@@ -68,8 +68,14 @@ impl Place {
 
     /// Starts `serve` with variables, and does not wait.
     pub(crate) fn serve_with(&self, env: &[(&str, &str)]) -> Serve {
+        self.start(&["serve"], env)
+    }
+
+    /// Starts a command that runs until it is stopped. What it prints goes to the file `stdout`.
+    pub(crate) fn start(&self, arguments: &[&str], env: &[(&str, &str)]) -> Serve {
         let mut command = overdue(self.dir.path());
-        command.arg("serve").envs(env.iter().copied()).stdout(Stdio::null()).stderr(Stdio::piped());
+        let stdout = fs::File::create(self.path("stdout")).expect("the directory is ours");
+        command.args(arguments).envs(env.iter().copied()).stdout(stdout).stderr(Stdio::piped());
         let mut child = command.spawn().expect("the binary runs");
         let stderr = child.stderr.take().expect("stderr is piped");
         let log = Arc::new(Mutex::new(Vec::new()));
