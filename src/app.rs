@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     config::{Config, HandlerConfig, RedisConfig, Sources},
     error,
-    handler::Log,
+    handler::{Command, Log},
     queue::Queue,
     redis::{
         Redis, Timeouts,
@@ -116,8 +116,11 @@ impl Running {
         for (name, queue_config) in &config.queues {
             let queue = Queue::new(redis.clone(), &config.redis.prefix, name.clone());
             let (sender, settings) = watch::channel(Settings::from(queue_config));
-            let scheduler = match queue_config.handler {
+            let scheduler = match &queue_config.handler {
                 HandlerConfig::Log => Scheduler::watching(queue, settings, Arc::new(Log)),
+                HandlerConfig::Command(command) => {
+                    Scheduler::watching(queue, settings, Arc::new(Command::new(command.clone())))
+                }
                 HandlerConfig::Stream => Scheduler::watching_to_stream(queue, settings),
             };
             running.settings.insert(name.clone(), sender);

@@ -5,8 +5,8 @@ use std::{fmt::Display, ops::RangeInclusive, path::PathBuf, time::Duration};
 use tracing_subscriber::filter::{EnvFilter, LevelFilter};
 
 use super::{
-    Backoff, ConfigError, HandlerConfig, HttpConfig, LogConfig, LogFormat, QueueConfig, RedisConfig,
-    RedisUrl, ServeConfig,
+    Backoff, CommandConfig, ConfigError, HANDLER_TIMEOUT, HandlerConfig, HttpConfig, LogConfig, LogFormat,
+    QueueConfig, RedisConfig, RedisUrl, ServeConfig,
     origin::Origins,
     raw::{RawBackoff, RawDuration, RawHandler, RawHttp, RawLog, RawQueue, RawRedis, RawServe},
 };
@@ -19,6 +19,8 @@ const MIN_LEASE_POLLS: u32 = 3;
 /// `unpack` in the claiming script is bounded by it.
 const MAX_BATCH_SIZE: i64 = 1000;
 const MAX_CONCURRENCY: i64 = 10_000;
+/// `EX_TEMPFAIL` of sysexits.h: whoever exits with it asks for another attempt.
+const EX_TEMPFAIL: u8 = 75;
 
 type Result<T> = std::result::Result<T, ConfigError>;
 
@@ -197,7 +199,48 @@ fn backoff(raw: RawBackoff, section: &Section<'_>) -> Result<Backoff> {
     Ok(Backoff { initial, max, factor, jitter })
 }
 
-fn handler(raw: RawHandler, section: &Section<'_>) -> Result<HandlerConfig> {
-    let types = [("log", HandlerConfig::Log), ("stream", HandlerConfig::Stream)];
-    section.one_of("type", &set(raw.r#type), &types)
+/// Takes the keys of one type of handler.
+type HandlerCheck = fn(&mut RawHandler, &Section<'_>) -> Result<HandlerConfig>;
+
+fn handler(mut raw: RawHandler, section: &Section<'_>) -> Result<HandlerConfig> {
+    let types: [(&str, HandlerCheck); 3] = [
+        ("log", |_, _| Ok(HandlerConfig::Log)),
+        ("stream", |_, _| Ok(HandlerConfig::Stream)),
+        ("command", |raw, section| command(raw, section).map(HandlerConfig::Command)),
+    ];
+    let chosen = set(raw.r#type.take());
+    let check = section.one_of("type", &chosen, &types)?;
+    let handler = check(&mut raw, section)?;
+    // What a type leaves belongs to another one.
+    match raw.first_set() {
+        None => Ok(handler),
+        Some(key) => Err(section.clash(key, "type", format!("is no key of a handler of type `{chosen}`"))),
+    }
+}
+
+fn command(raw: &mut RawHandler, section: &Section<'_>) -> Result<CommandConfig> {
+    let command = raw.command.take().unwrap_or_default();
+    if command.first().is_none_or(String::is_empty) {
+        let why = r#"needs a program and its arguments, like ["/usr/local/bin/expire", "--now"]"#;
+        return Err(section.clash("command", "type", why));
+    }
+    if command.iter().any(|word| word.contains('\0')) {
+        return Err(section.bad("command", "holds a NUL character, which no argument can"));
+    }
+    let timeout = raw.timeout.take().unwrap_or(RawDuration(HANDLER_TIMEOUT));
+    let codes = raw.dead_exit_codes.take().unwrap_or_default();
+    let dead_exit_code = |code| {
+        let code = section.number("dead_exit_codes", code, 1..=255)?;
+        if code == EX_TEMPFAIL {
+            return Err(
+                section.bad("dead_exit_codes", "holds 75, which asks for another attempt (EX_TEMPFAIL)")
+            );
+        }
+        Ok(code)
+    };
+    Ok(CommandConfig {
+        command,
+        timeout: section.timeout("timeout", Some(timeout))?,
+        dead_exit_codes: codes.into_iter().map(dead_exit_code).collect::<Result<_>>()?,
+    })
 }

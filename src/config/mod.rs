@@ -8,7 +8,7 @@
 //! - `origin`: which layer said it, for messages
 //! - `redis_url`: the url, which never shows its password
 //!
-//! No default stands in Rust: [`REFERENCE`] is the only place.
+//! No default stands in Rust but [`HANDLER_TIMEOUT`]: [`REFERENCE`] is the only place.
 
 mod check;
 mod error;
@@ -28,11 +28,16 @@ use std::{
 
 use serde::{Serialize, Serializer};
 
+pub(crate) use self::load::is_setting;
 pub use self::{error::ConfigError, load::Sources, redis_url::RedisUrl};
 use crate::{duration, types::QueueName};
 
 /// The commented reference configuration, and the source of every default.
 pub const REFERENCE: &str = include_str!("../../config/overdue.toml");
+
+/// The default of a handler's `timeout`. The reference has it in a comment only, since its handler, which is the
+/// template of all, is of a type that knows no timeout.
+pub const HANDLER_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// The effective configuration. It serializes in the shape of the file, with secrets hidden.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -204,6 +209,20 @@ pub enum HandlerConfig {
     Log,
     /// An entry in the queue's stream `fired`, added by the script that claims.
     Stream,
+    /// A program that is run.
+    Command(CommandConfig),
+}
+
+/// A program that is run for each deadline.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct CommandConfig {
+    /// The program and its arguments: at least one word, the first not empty, none with a NUL character.
+    pub command: Vec<String>,
+    /// How long it may run, above 0.
+    #[serde(serialize_with = "duration_as_text")]
+    pub timeout: Duration,
+    /// The exit codes that no further attempt can mend; neither 0 nor 75.
+    pub dead_exit_codes: Vec<u8>,
 }
 
 fn duration_as_text<S: Serializer>(value: &Duration, serializer: S) -> Result<S::Ok, S::Error> {

@@ -72,6 +72,21 @@ pub(super) struct RawBackoff {
 #[serde(deny_unknown_fields, default, expecting = "a section with keys")]
 pub(super) struct RawHandler {
     pub(super) r#type: Option<String>,
+    pub(super) command: Option<Vec<String>>,
+    pub(super) timeout: Option<RawDuration>,
+    pub(super) dead_exit_codes: Option<Vec<i64>>,
+}
+
+impl RawHandler {
+    /// The first key beside `type` that is set.
+    pub(super) fn first_set(&self) -> Option<&'static str> {
+        let keys = [
+            ("command", self.command.is_some()),
+            ("timeout", self.timeout.is_some()),
+            ("dead_exit_codes", self.dead_exit_codes.is_some()),
+        ];
+        keys.into_iter().find_map(|(key, is_set)| is_set.then_some(key))
+    }
 }
 
 /// A duration is parsed while its layer is read, so that the message has the line. A bare number is the

@@ -208,6 +208,15 @@ fn errors_of_a_file_name_the_file_the_line_and_the_key() {
             "[redis]\nurl = 'redis://h'\nport = 6380\n",
             "overdue.toml:3: `redis.port` is the port of a private redis-server, but `redis.url`",
         ),
+        (
+            "[queue.eu.handler]\ntype = 'stream'\ntimeout = '1s'\n",
+            "overdue.toml:3: `queue.eu.handler.timeout` is no key of a handler of type `stream`",
+        ),
+        ("queue.eu.handler.command = ['x']\n", "overdue.toml:1: `queue.eu.handler.command` is no key of"),
+        (
+            "queue.eu.handler.dead_exit_codes = []\n",
+            "overdue.toml:1: `queue.eu.handler.dead_exit_codes` is no",
+        ),
         ("queue.eu.handler.type = 'webhook'\n", "overdue.toml:1: `queue.eu.handler.type` is `webhook`; "),
     ] {
         let error = file_error(text);
@@ -248,6 +257,46 @@ fn bounds_and_contradictions_of_a_queue_name_it() {
 }
 
 #[test]
+fn a_command_is_checked() {
+    let section = |line: &str| format!("[queue.eu.handler]\ntype = 'command'\n{line}\n");
+    for (line, expected) in [
+        ("", "2: `queue.eu.handler.command` needs a program and its arguments, like"),
+        ("command = []", "3: `queue.eu.handler.command` needs a program"),
+        ("command = ['', 'x']", "3: `queue.eu.handler.command` needs a program"),
+        ("command = 'x --now'", "3:11: invalid type: string \"x --now\", expected a sequence"),
+        (r#"command = ["x", "a\u0000b"]"#, "3: `queue.eu.handler.command` holds a NUL"),
+        ("command = ['x']\ntimeout = '0s'", "4: `queue.eu.handler.timeout` is zero"),
+        (
+            "command = ['x']\ndead_exit_codes = [0]",
+            "4: `queue.eu.handler.dead_exit_codes` is 0; it must be 1 to",
+        ),
+        ("command = ['x']\ndead_exit_codes = [256]", "4: `queue.eu.handler.dead_exit_codes` is 256"),
+        ("command = ['x']\ndead_exit_codes = [1, 75]", "4: `queue.eu.handler.dead_exit_codes` holds 75"),
+    ] {
+        let error = file_error(&section(line));
+        assert!(error.starts_with(&format!("overdue.toml:{expected}")), "{error}");
+    }
+}
+
+#[test]
+fn the_reference_shows_the_defaults_of_a_command() {
+    let (_, block) = REFERENCE.split_once("# type = \"command\"").expect("a block of comments");
+    let keys = ["command", "timeout", "dead_exit_codes"].map(|key| {
+        let line =
+            block.lines().find_map(|line| line.strip_prefix("# ").filter(|line| line.starts_with(key)));
+        line.unwrap_or_else(|| panic!("the reference has no `# {key} = `"))
+    });
+    let with = |keys: &[&str]| {
+        let text = format!("[queue.eu.handler]\ntype = 'command'\n{}\n", keys.join("\n"));
+        queue(&load(&text, &[]).unwrap(), "eu").handler.clone()
+    };
+    assert_eq!(with(&keys), with(&keys[..1]));
+    let command = vec!["/usr/local/bin/expire".to_owned(), "--now".to_owned()];
+    let expected = CommandConfig { command, timeout: HANDLER_TIMEOUT, dead_exit_codes: vec![] };
+    assert_eq!(with(&keys), HandlerConfig::Command(expected));
+}
+
+#[test]
 fn errors_of_the_environment_name_the_variable() {
     for (variable, value, expected) in [
         ("OVERDUE_QUEUE__ORDERS__LEASE", "10x", "duration `10x` has an unknown unit"),
@@ -262,6 +311,8 @@ fn errors_of_the_environment_name_the_variable() {
         ("OVERDUE__REDIS__URL", "redis://h", "unknown key `_redis`"),
         ("OVERDUE_REDIS__URL", "127.0.0.1:6379", "does not begin with one of redis://"),
         ("OVERDUE_QUEUE__ORDERS__HANDLER__TYPE", "webhook", "this version knows log, stream"),
+        ("OVERDUE_QUEUE__ORDERS__HANDLER__TYPE", "command", "`queue.orders.handler.command` needs a program"),
+        ("OVERDUE_QUEUE__ORDERS__HANDLER__COMMAND", "x", "`queue.orders.handler.command`"),
     ] {
         let error = load_env(&[(variable, value)]).unwrap_err().to_string();
         assert!(error.starts_with(&format!("environment variable {variable}: ")), "{error}");
@@ -307,7 +358,11 @@ fn no_message_and_no_output_shows_a_password() {
 #[test]
 fn the_effective_configuration_loads_again_as_the_same() {
     let directory = TempDir::new().unwrap();
-    let path = write(&directory, "[queue.a]\nlease = '90s'\n[queue.b.handler]\ntype = 'stream'\n");
+    let path = write(
+        &directory,
+        "[queue.a]\nlease = '90s'\n[queue.b.handler]\ntype = 'stream'\n\
+        [queue.c.handler]\ntype = 'command'\ncommand = ['x', '-y']\ntimeout = '1s'\ndead_exit_codes = [65]\n",
+    );
     let env = [
         ("OVERDUE_REDIS__URL", "redis://h:1/2"),
         ("OVERDUE_LOG__FORMAT", "json"),

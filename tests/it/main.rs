@@ -1,6 +1,7 @@
 //! One binary for all tests that need a Redis.
 
 mod cli;
+mod command;
 mod embedded;
 mod engine_deliver;
 mod engine_inspect;
