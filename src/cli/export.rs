@@ -6,7 +6,7 @@ use serde::Serialize;
 use super::{context::Context, output};
 use crate::{
     queue::{MAX_IDS_PER_CALL, Shown, State},
-    types::{DueAt, Id, Payload, QueueName},
+    types::{DueAt, Payload, QueueName},
 };
 
 /// `overdue export`
@@ -67,7 +67,6 @@ impl Export {
 impl<'a> Line<'a> {
     /// None for an entry outside the contract: `import` would refuse it.
     fn new(row: &'a Shown) -> Option<Self> {
-        Id::new(&row.id).ok()?;
-        Some(Self { id: &row.id, due_at: row.due_at?, payload: row.payload.as_ref() })
+        Some(Self { id: row.name.as_ref()?.as_str(), due_at: row.due_at?, payload: row.payload.as_ref() })
     }
 }

@@ -13,6 +13,8 @@ use super::{
 use crate::{duration, types::QueueName};
 
 const POLL_INTERVAL_BOUNDS: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_secs(3600);
+/// With less, what died in the evening would be gone before anybody looks.
+const MIN_DEAD_RETENTION: Duration = Duration::from_secs(3600);
 const MAX_LEASE: Duration = Duration::from_secs(24 * 3600);
 /// With fewer, one late poll is enough for a healthy process to lose its lease.
 const MIN_LEASE_POLLS: u32 = 3;
@@ -165,6 +167,7 @@ pub(super) fn queue(raw: RawQueue, section: &Section<'_>) -> Result<QueueConfig>
         lease: lease(raw.lease, poll_interval, section)?,
         max_attempts: section.number("max_attempts", set(raw.max_attempts), 1..=i64::from(u32::MAX))?,
         backoff: backoff(raw.backoff, &section.below("backoff"))?,
+        dead_retention: raw.dead_retention.map(|raw| dead_retention(raw, section)).transpose()?,
         handler: handler(raw.handler, &section.below("handler"))?,
     })
 }
@@ -181,6 +184,15 @@ fn lease(raw: Option<RawDuration>, poll_interval: Duration, section: &Section<'_
         return Err(section.clash("lease", "poll_interval", why));
     }
     Ok(lease)
+}
+
+fn dead_retention(raw: RawDuration, section: &Section<'_>) -> Result<Duration> {
+    let RawDuration(retention) = raw;
+    if retention < MIN_DEAD_RETENTION {
+        let why = format!("is {}; it must be at least 1h", duration::format(retention));
+        return Err(section.bad("dead_retention", why));
+    }
+    Ok(retention)
 }
 
 fn backoff(raw: RawBackoff, section: &Section<'_>) -> Result<Backoff> {

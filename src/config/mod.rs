@@ -169,6 +169,9 @@ pub struct QueueConfig {
     pub max_attempts: u32,
     /// The pause before the next attempt.
     pub backoff: Backoff,
+    /// How long dead ids are kept, at least 1 h; `None` = until somebody removes them.
+    #[serde(serialize_with = "optional_duration_as_text", skip_serializing_if = "Option::is_none")]
+    pub dead_retention: Option<Duration>,
     /// What happens to a deadline that fired.
     pub handler: HandlerConfig,
 }
@@ -227,6 +230,13 @@ pub struct CommandConfig {
 
 fn duration_as_text<S: Serializer>(value: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_str(&duration::format(*value))
+}
+
+fn optional_duration_as_text<S: Serializer>(
+    value: &Option<Duration>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    value.map(duration::format).serialize(serializer)
 }
 
 fn path_as_text<S: Serializer>(value: &Path, serializer: S) -> Result<S::Ok, S::Error> {

@@ -56,6 +56,7 @@ pub(super) struct RawQueue {
     pub(super) lease: Option<RawDuration>,
     pub(super) max_attempts: Option<i64>,
     pub(super) backoff: RawBackoff,
+    pub(super) dead_retention: Option<RawDuration>,
     pub(super) handler: RawHandler,
 }
 

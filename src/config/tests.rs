@@ -63,6 +63,7 @@ fn defaults_are_those_of_the_reference() {
     assert_eq!((orders.batch_size, orders.concurrency, orders.max_attempts), (500, 64, 10));
     let backoff = Backoff { initial: SECOND, max: 600 * SECOND, factor: 2.0, jitter: 0.2 };
     assert_eq!((&orders.backoff, &orders.handler), (&backoff, &HandlerConfig::Log));
+    assert_eq!(orders.dead_retention, None);
 }
 
 #[test]
@@ -79,6 +80,8 @@ fn commented_keys_of_the_reference_are_valid_when_uncommented() {
     assert!(load(&url, &[]).unwrap().redis.url.is_some());
     let port = REFERENCE.replace("# port = ", "port = ");
     assert_eq!(load(&port, &[]).unwrap().redis.port, Some(6380));
+    let retention = load(&REFERENCE.replace("# dead_retention = ", "dead_retention = "), &[]).unwrap();
+    assert_eq!(queue(&retention, "orders").dead_retention, Some(30 * 24 * 3600 * SECOND));
 }
 
 #[test]
@@ -241,6 +244,7 @@ fn bounds_and_contradictions_of_a_queue_name_it() {
         ("lease = '25h'", "`queue.eu.lease` is 1d1h; it must be at most 24h"),
         ("lease = '299ms'", "`queue.eu.lease` (299ms) is shorter than three times `poll_interval` (100ms)"),
         ("poll_interval = '4s'", "`queue.eu.lease` (10s) is shorter than three times `poll_interval` (4s)"),
+        ("dead_retention = '59m'", "`queue.eu.dead_retention` is 59m; it must be at least 1h"),
         ("backoff.max = '1ms'", "`queue.eu.backoff.max` (1ms) is below `initial` (1s)"),
         ("backoff = { initial = '1h' }", "`queue.eu.backoff.max` (10m) is below `initial` (1h)"),
         ("backoff.factor = 0.5", "`queue.eu.backoff.factor` is 0.5; it must be a number of at least 1"),
@@ -360,7 +364,7 @@ fn the_effective_configuration_loads_again_as_the_same() {
     let directory = TempDir::new().unwrap();
     let path = write(
         &directory,
-        "[queue.a]\nlease = '90s'\n[queue.b.handler]\ntype = 'stream'\n\
+        "[queue.a]\nlease = '90s'\ndead_retention = '30d'\n[queue.b.handler]\ntype = 'stream'\n\
         [queue.c.handler]\ntype = 'command'\ncommand = ['x', '-y']\ntimeout = '1s'\ndead_exit_codes = [65]\n",
     );
     let env = [

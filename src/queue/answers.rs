@@ -301,6 +301,9 @@ pub struct Rejected {
 pub struct Shown {
     /// The id. One outside the contract is shown as [`printable`](crate::types::printable) makes it.
     pub id: String,
+    /// The id as the verbs take it; none for one outside the contract.
+    #[serde(skip)]
+    pub name: Option<Id>,
     /// The queue.
     pub queue: QueueName,
     /// Where it is.

@@ -8,7 +8,7 @@ use super::{
     scripts,
 };
 use crate::{
-    error::{Error, Result},
+    error::Result,
     redis::Call,
     types::{DueAt, Id, Payload, ServerTime, Token},
 };
@@ -170,11 +170,7 @@ impl Queue {
     /// # Errors
     /// If Redis refuses.
     pub async fn reject(&self) -> Result<u64> {
-        let call = self.timed(&scripts::REJECT).arg(MAX_IDS_PER_CALL);
-        match self.call(call).await? {
-            redis::Value::Int(moved) => Ok(u64::try_from(moved).unwrap_or(0)),
-            _ => Err(Error::Reply { script: "reject", detail: "no integer".to_owned() }),
-        }
+        self.counted(self.timed(&scripts::REJECT).arg(MAX_IDS_PER_CALL)).await
     }
 }
 

@@ -1,4 +1,7 @@
-//! The verbs of those who look after a queue: show, list, counts, retry_dead, delete_dead.
+//! The verbs of those who look after a queue: show, list, counts, retry_dead, delete_dead,
+//! trim_dead.
+
+use std::time::Duration;
 
 use super::{
     Counts, Cursor, MAX_IDS_PER_CALL, Page, Queue, Settled, Shown, ShownLease, State,
@@ -26,11 +29,11 @@ impl Queue {
         let scheduled_at = score.as_deref().and_then(due_of);
         let mut shown = if let Some(token) = token {
             let lease = shown_lease(token, lease_end);
-            self.leased_row(id.as_str(), lease, claimed_score.as_deref(), record, scheduled_at)
+            self.leased_row(id.as_str().as_bytes(), lease, claimed_score.as_deref(), record, scheduled_at)
         } else if score.is_some() {
-            self.scheduled_row(id.as_str(), scheduled_at, record)
+            self.scheduled_row(id.as_str().as_bytes(), scheduled_at, record)
         } else if let Some(buried_at) = buried_at {
-            self.dead_row(id.as_str(), Some(buried_at), record)
+            self.dead_row(id.as_str().as_bytes(), Some(buried_at), record)
         } else {
             return Ok(None);
         };
@@ -44,7 +47,8 @@ impl Queue {
     /// # Errors
     /// If Redis refuses.
     pub async fn list(&self, state: State, limit: usize, after: Option<&Cursor>) -> Result<Page> {
-        self.page(state, limit, after, false).await
+        let (rows, more) = self.scan(state, limit, after, false).await?;
+        Ok(page(rows, more, limit, |_| true))
     }
 
     /// As [`Queue::list`], with the payloads. A page ends early when it holds 4 MiB of them.
@@ -57,10 +61,34 @@ impl Queue {
         limit: usize,
         after: Option<&Cursor>,
     ) -> Result<Page> {
-        self.page(state, limit, after, true).await
+        let (rows, more) = self.scan(state, limit, after, true).await?;
+        Ok(page(rows, more, limit, |_| true))
     }
 
-    async fn page(&self, state: State, limit: usize, after: Option<&Cursor>, payloads: bool) -> Result<Page> {
+    /// As [`Queue::list`], with only the rows that `keep` lets through. It looks at 1000 rows at most, so a page
+    /// may be empty while more follow.
+    ///
+    /// # Errors
+    /// If Redis refuses.
+    pub async fn list_where(
+        &self,
+        state: State,
+        limit: usize,
+        after: Option<&Cursor>,
+        keep: impl FnMut(&Shown) -> bool,
+    ) -> Result<Page> {
+        let (rows, more) = self.scan(state, MAX_IDS_PER_CALL, after, false).await?;
+        Ok(page(rows, more, limit, keep))
+    }
+
+    /// Rows with their places, and whether more may follow.
+    async fn scan(
+        &self,
+        state: State,
+        limit: usize,
+        after: Option<&Cursor>,
+        payloads: bool,
+    ) -> Result<(Vec<(Shown, Cursor)>, bool)> {
         let call = self.script(&scripts::LIST).arg(state.to_string()).arg(limit.clamp(1, MAX_IDS_PER_CALL));
         let call = match after {
             Some(Cursor { score, id }) => call.arg(score).arg(id),
@@ -72,25 +100,23 @@ impl Queue {
         let mut values = reply.nested()?;
 
         let mut rows = Vec::with_capacity(values.len() / 6);
-        let mut last = None;
         while values.len() > 0 {
             let (id, score) = (values.bytes()?.unwrap_or_default(), values.bytes()?.unwrap_or_default());
             let (record, claimed_score, lease_end) = (values.record()?, values.bytes()?, values.due_at()?);
             let payload = values.bytes()?;
-            let name = printable(&id);
             let at = due_of(&score);
             let row = match state {
-                State::Scheduled => self.scheduled_row(&name, at, record),
-                State::Dead => self.dead_row(&name, at, record),
+                State::Scheduled => self.scheduled_row(&id, at, record),
+                State::Dead => self.dead_row(&id, at, record),
                 State::Leased => {
                     let lease = shown_lease(number(&score), lease_end);
-                    self.leased_row(&name, lease, claimed_score.as_deref(), record, None)
+                    self.leased_row(&id, lease, claimed_score.as_deref(), record, None)
                 }
             };
-            rows.push(Shown { payload: payload.and_then(readable), ..row });
-            last = Some(Cursor { score: String::from_utf8_lossy(&score).into_owned(), id });
+            let place = Cursor { score: String::from_utf8_lossy(&score).into_owned(), id };
+            rows.push((Shown { payload: payload.and_then(readable), ..row }, place));
         }
-        Ok(Page { rows, next: last.filter(|_| more) })
+        Ok((rows, more))
     }
 
     /// How much is where.
@@ -127,9 +153,19 @@ impl Queue {
         self.settle(ids, MAX_IDS_PER_CALL, |step| self.script(&scripts::DELETE_DEAD).args(names(step))).await
     }
 
-    fn row(&self, id: &str, state: State, due_at: Option<DueAt>, record: Record) -> Shown {
+    /// Removes for good at most 1000 ids that have been dead for longer than `retention`; answers how many.
+    ///
+    /// # Errors
+    /// If Redis refuses.
+    pub async fn trim_dead(&self, retention: Duration) -> Result<u64> {
+        let call = self.timed(&scripts::TRIM_DEAD).arg(retention.as_millis().to_string());
+        self.counted(call.arg(MAX_IDS_PER_CALL)).await
+    }
+
+    fn row(&self, id: &[u8], state: State, due_at: Option<DueAt>, record: Record) -> Shown {
         Shown {
-            id: id.into(),
+            id: printable(id),
+            name: std::str::from_utf8(id).ok().and_then(|id| Id::new(id).ok()),
             queue: self.name.clone(),
             state,
             due_at: record.due_at().or(due_at),
@@ -145,7 +181,7 @@ impl Queue {
         }
     }
 
-    fn scheduled_row(&self, id: &str, at: Option<DueAt>, record: Record) -> Shown {
+    fn scheduled_row(&self, id: &[u8], at: Option<DueAt>, record: Record) -> Shown {
         // A record speaks for this deadline only if the id still waits for the retry that it names.
         let record = if record.retries_at(at) { record } else { Record::default() };
         let next_attempt_at = record.due_at().and(at);
@@ -154,7 +190,7 @@ impl Queue {
 
     fn leased_row(
         &self,
-        id: &str,
+        id: &[u8],
         lease: ShownLease,
         claimed_score: Option<&[u8]>,
         record: Record,
@@ -164,9 +200,29 @@ impl Queue {
         Shown { attempt: row.attempt + 1, lease: Some(lease), next_attempt_at, ..row }
     }
 
-    fn dead_row(&self, id: &str, buried_at: Option<DueAt>, record: Record) -> Shown {
+    fn dead_row(&self, id: &[u8], buried_at: Option<DueAt>, record: Record) -> Shown {
         Shown { buried_at, ..self.row(id, State::Dead, None, record) }
     }
+}
+
+/// The rows that `keep` lets through, at most `limit`. The next page starts behind the last one looked at.
+fn page(
+    scanned: Vec<(Shown, Cursor)>,
+    more: bool,
+    limit: usize,
+    mut keep: impl FnMut(&Shown) -> bool,
+) -> Page {
+    let (mut rows, mut last) = (Vec::new(), None);
+    for (row, place) in scanned {
+        if rows.len() == limit {
+            return Page { rows, next: last };
+        }
+        if keep(&row) {
+            rows.push(row);
+        }
+        last = Some(place);
+    }
+    Page { rows, next: last.filter(|_| more) }
 }
 
 fn shown_lease(token: i64, expires_at: Option<DueAt>) -> ShownLease {

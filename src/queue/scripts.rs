@@ -28,6 +28,7 @@ scripts! {
     BURY = "bury",
     RETRY_DEAD = "retry_dead",
     DELETE_DEAD = "delete_dead",
+    TRIM_DEAD = "trim_dead",
     REJECT = "reject",
     SHOW = "show",
     LIST = "list",

@@ -13,6 +13,7 @@ use super::{
     Settings,
     keeper::Leases,
     load::Load,
+    trimmer::Trimmer,
     trouble::Trouble,
     worker::{Claimed, Work},
 };
@@ -71,13 +72,14 @@ pub(super) async fn run(
     stop: CancellationToken,
 ) {
     let mut trouble = Trouble::new(queue.name(), "poll");
+    let mut trimmer = Trimmer::default();
     loop {
         let current = settings.borrow_and_update().clone();
         let limit = tokio::select! {
             () = stop.cancelled() => return,
             limit = source.room(&current) => limit,
         };
-        let pause = match poll(&mut source, limit, &current, &queue).await {
+        let pause = match poll(&mut source, limit, &current, &queue, &mut trimmer).await {
             Ok(pause) => {
                 trouble.recovered();
                 pause
@@ -98,7 +100,10 @@ async fn poll(
     limit: usize,
     settings: &Settings,
     queue: &Queue,
+    trimmer: &mut Trimmer,
 ) -> Result<Duration> {
+    // Before the tick: behind it, it would delay the deadline that the pause is for.
+    trimmer.trim(queue, settings).await?;
     let sent = Instant::now();
     let ticked = source.tick(limit, settings).await?;
     // Redis read its clock about half a round trip ago.

@@ -19,6 +19,8 @@ pub struct Settings {
     pub max_attempts: u32,
     /// How long a failed id waits.
     pub backoff: Backoff,
+    /// How long dead ids are kept, at least an hour; `None` = until somebody removes them.
+    pub dead_retention: Option<Duration>,
 }
 
 impl From<&QueueConfig> for Settings {
@@ -30,6 +32,7 @@ impl From<&QueueConfig> for Settings {
             lease: config.lease,
             max_attempts: config.max_attempts,
             backoff: config.backoff.clone(),
+            dead_retention: config.dead_retention,
         }
     }
 }

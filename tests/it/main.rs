@@ -2,6 +2,7 @@
 
 mod cli;
 mod command;
+mod dead;
 mod embedded;
 mod engine_deliver;
 mod engine_inspect;
