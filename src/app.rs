@@ -15,7 +15,7 @@ use crate::{
     config::{Config, HandlerConfig, RedisConfig, Sources},
     error,
     handler::{
-        Log, Webhook,
+        Command, Log, Webhook,
         webhook::{Clients, SetupError},
     },
     queue::{Queue, Sink, SinkKind},
@@ -167,6 +167,9 @@ impl Running {
             let sink = |kind, max_len: Option<u64>| Sink { kind, max_len };
             let scheduler = match &queue_config.handler {
                 HandlerConfig::Log => Scheduler::watching(queue, settings, Arc::new(Log)),
+                HandlerConfig::Command(command) => {
+                    Scheduler::watching(queue, settings, Arc::new(Command::new(command.clone())))
+                }
                 HandlerConfig::Webhook(_) => Scheduler::watching(queue, settings, webhooks[name].clone()),
                 HandlerConfig::Stream { max_len } => {
                     Scheduler::watching_to_sink(queue, settings, sink(SinkKind::Stream, *max_len))

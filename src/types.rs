@@ -218,12 +218,12 @@ pub fn rfc3339_ms(ms: i64) -> String {
         .map_or_else(|| ms.to_string(), |at| at.to_rfc3339_opts(SecondsFormat::Millis, true))
 }
 
-/// An id as a foreign client may have written it, fit for a terminal and a log line: what is not UTF-8 becomes
+/// Bytes that somebody else has written, such as an id by a foreign client, fit for a terminal and a log line: what is not UTF-8 becomes
 /// a replacement character, and control characters are escaped.
 #[must_use]
-pub fn printable(id: &[u8]) -> String {
-    let mut text = String::with_capacity(id.len());
-    for character in String::from_utf8_lossy(id).chars() {
+pub fn printable(bytes: &[u8]) -> String {
+    let mut text = String::with_capacity(bytes.len());
+    for character in String::from_utf8_lossy(bytes).chars() {
         if character.is_control() {
             text.extend(character.escape_default());
         } else {

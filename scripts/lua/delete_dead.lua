@@ -5,10 +5,6 @@
 guard()
 local reply = {}
 for i, id in ipairs(ARGV) do
-  reply[i] = call('ZREM', dead, id)
-  if reply[i] == 1 and not call('ZSCORE', scheduled, id) then -- else they are a new registration's
-    call('HDEL', attempts, id)
-    call('HDEL', payload, id)
-  end
+  reply[i] = forget_dead(id)
 end
 return reply

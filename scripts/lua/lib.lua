@@ -151,6 +151,17 @@ local function restore_payload(id, token)
   end
 end
 
+-- Removes a dead id; answers 1, or 0 if it is not dead. Payload and record go with it, unless it is scheduled:
+-- then they are a new registration's.
+local function forget_dead(id)
+  local removed = call('ZREM', dead, id)
+  if removed == 1 and not call('ZSCORE', scheduled, id) then
+    call('HDEL', attempts, id)
+    call('HDEL', payload, id)
+  end
+  return removed
+end
+
 -- At most `limit` ids whose lease ran out, as {id, token, score, payload, record}. They are still leased;
 -- the caller moves them and ends their leases. 16 tokens a call bound the work when most are finished;
 -- the second answer is true if there may be more of them.

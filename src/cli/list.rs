@@ -7,7 +7,8 @@ use super::{
     output::{Format, Row, or_dash},
 };
 use crate::{
-    queue::{Cursor, Queue, Shown, State},
+    error::Result,
+    queue::{Cursor, Page, Shown, State},
     types::QueueName,
 };
 
@@ -53,22 +54,26 @@ impl Row for Shown {
 
 impl List {
     pub(super) async fn run(&self, context: &Context) -> anyhow::Result<()> {
-        print(context, &context.existing_queue(&self.queue).await?, self.state, &self.paging).await
+        let queue = context.existing_queue(&self.queue).await?;
+        print(context, self.state, &self.paging, async |limit, after| {
+            queue.list(self.state, limit, after).await
+        })
+        .await
     }
 }
 
-/// Prints ids of one state; says on stderr how to go on if there are more.
+/// Prints the ids that `fetch` gives, page by page; says on stderr how to go on if there are more.
 pub(super) async fn print(
     context: &Context,
-    queue: &Queue,
     state: State,
     paging: &Paging,
+    fetch: impl AsyncFn(usize, Option<&Cursor>) -> Result<Page>,
 ) -> anyhow::Result<()> {
     let mut cursor = paging.cursor.clone();
     let mut rows = Vec::new();
     let limit = paging.limit as usize;
     while rows.len() < limit {
-        let page = queue.list(state, limit - rows.len(), cursor.as_ref()).await?;
+        let page = fetch(limit - rows.len(), cursor.as_ref()).await?;
         rows.extend(page.rows);
         cursor = page.next;
         if cursor.is_none() {
@@ -76,7 +81,7 @@ pub(super) async fn print(
         }
     }
     if rows.is_empty() && context.output.format == Format::Table {
-        eprintln!("no {state} ids in queue `{}`", queue.name());
+        eprintln!("no such {state} ids");
         return Ok(());
     }
     context.output.rows(&rows)?;

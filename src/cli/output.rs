@@ -1,8 +1,12 @@
 //! Results on stdout: a table for people, JSON for programs.
 
-use std::io::{self, IsTerminal as _, Write as _};
+use std::{
+    io::{self, IsTerminal as _, Write as _},
+    time::Duration,
+};
 
 use comfy_table::{Table, presets};
+use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 
 /// The forms of a result.
@@ -84,6 +88,14 @@ pub(super) fn line(text: &str) -> anyhow::Result<()> {
 /// True if somebody looks at stdout.
 pub(super) fn is_terminal() -> bool {
     io::stdout().is_terminal()
+}
+
+/// Counts steps of long work. Nothing is drawn when stderr is no terminal.
+pub(super) fn progress_bar() -> ProgressBar {
+    let style = ProgressStyle::with_template("{bar:40} {human_pos}/{human_len} {eta}");
+    let bar = ProgressBar::new(0).with_style(style.expect("the template is fixed"));
+    bar.enable_steady_tick(Duration::from_millis(200));
+    bar
 }
 
 /// A value that may be missing.

@@ -5,8 +5,8 @@ use std::{fmt::Display, ops::RangeInclusive, path::PathBuf, time::Duration};
 use tracing_subscriber::filter::{EnvFilter, LevelFilter};
 
 use super::{
-    Backoff, CircuitBreaker, ConfigError, HandlerConfig, HttpConfig, LogConfig, LogFormat, QueueConfig,
-    RedisConfig, RedisUrl, ServeConfig, WebhookConfig,
+    Backoff, CircuitBreaker, CommandConfig, ConfigError, HANDLER_TIMEOUT, HandlerConfig, HttpConfig,
+    LogConfig, LogFormat, QueueConfig, RedisConfig, RedisUrl, ServeConfig, WebhookConfig,
     origin::Origins,
     raw::{
         RawBackoff, RawCircuitBreaker, RawDuration, RawHandler, RawHttp, RawLog, RawQueue, RawRedis, RawServe,
@@ -15,6 +15,8 @@ use super::{
 use crate::{duration, types::QueueName};
 
 const POLL_INTERVAL_BOUNDS: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_secs(3600);
+/// With less, what died in the evening would be gone before anybody looks.
+const MIN_DEAD_RETENTION: Duration = Duration::from_secs(3600);
 const MAX_LEASE: Duration = Duration::from_secs(24 * 3600);
 /// With fewer, one late poll is enough for a healthy process to lose its lease.
 const MIN_LEASE_POLLS: u32 = 3;
@@ -22,6 +24,8 @@ const MIN_LEASE_POLLS: u32 = 3;
 const MAX_BATCH_SIZE: i64 = 1000;
 const MAX_CONCURRENCY: i64 = 10_000;
 const MAX_RATE_LIMIT: i64 = 1_000_000;
+/// `EX_TEMPFAIL` of sysexits.h: whoever exits with it asks for another attempt.
+const EX_TEMPFAIL: u8 = 75;
 
 type Result<T> = std::result::Result<T, ConfigError>;
 
@@ -175,6 +179,7 @@ pub(super) fn queue(raw: RawQueue, section: &Section<'_>) -> Result<QueueConfig>
             .transpose()?,
         backoff: backoff(raw.backoff, &section.below("backoff"))?,
         circuit_breaker: circuit_breaker(raw.circuit_breaker, &section.below("circuit_breaker"))?,
+        dead_retention: raw.dead_retention.map(|raw| dead_retention(raw, section)).transpose()?,
         handler: handler(raw.handler, &section.below("handler"))?,
     })
 }
@@ -191,6 +196,15 @@ fn lease(raw: Option<RawDuration>, poll_interval: Duration, section: &Section<'_
         return Err(section.clash("lease", "poll_interval", why));
     }
     Ok(lease)
+}
+
+fn dead_retention(raw: RawDuration, section: &Section<'_>) -> Result<Duration> {
+    let RawDuration(retention) = raw;
+    if retention < MIN_DEAD_RETENTION {
+        let why = format!("is {}; it must be at least 1h", duration::format(retention));
+        return Err(section.bad("dead_retention", why));
+    }
+    Ok(retention)
 }
 
 fn backoff(raw: RawBackoff, section: &Section<'_>) -> Result<Backoff> {
@@ -219,9 +233,10 @@ fn circuit_breaker(raw: RawCircuitBreaker, section: &Section<'_>) -> Result<Circ
 /// Each type takes its keys out of `raw`; what is left belongs to another one.
 fn handler(mut raw: RawHandler, section: &Section<'_>) -> Result<HandlerConfig> {
     type Check = fn(&mut RawHandler, &Section<'_>) -> Result<HandlerConfig>;
-    let types: [(&str, Check); 4] = [
+    let types: [(&str, Check); 5] = [
         ("log", |_, _| Ok(HandlerConfig::Log)),
         ("webhook", |raw, section| Ok(HandlerConfig::Webhook(Box::new(WebhookConfig::check(raw, section)?)))),
+        ("command", |raw, section| command(raw, section).map(HandlerConfig::Command)),
         ("stream", |raw, section| Ok(HandlerConfig::Stream { max_len: max_len(raw, section)? })),
         ("list", |raw, section| Ok(HandlerConfig::List { max_len: max_len(raw, section)? })),
     ];
@@ -236,4 +251,31 @@ fn handler(mut raw: RawHandler, section: &Section<'_>) -> Result<HandlerConfig> 
 
 fn max_len(raw: &mut RawHandler, section: &Section<'_>) -> Result<Option<u64>> {
     raw.max_len.take().map(|max_len| section.number("max_len", max_len, 1..=i64::MAX)).transpose()
+}
+
+fn command(raw: &mut RawHandler, section: &Section<'_>) -> Result<CommandConfig> {
+    let command = raw.command.take().unwrap_or_default();
+    if command.first().is_none_or(String::is_empty) {
+        let why = r#"needs a program and its arguments, like ["/usr/local/bin/expire", "--now"]"#;
+        return Err(section.clash("command", "type", why));
+    }
+    if command.iter().any(|word| word.contains('\0')) {
+        return Err(section.bad("command", "holds a NUL character, which no argument can"));
+    }
+    let timeout = raw.timeout.take().unwrap_or(RawDuration(HANDLER_TIMEOUT));
+    let codes = raw.dead_exit_codes.take().unwrap_or_default();
+    let dead_exit_code = |code| {
+        let code = section.number("dead_exit_codes", code, 1..=255)?;
+        if code == EX_TEMPFAIL {
+            return Err(
+                section.bad("dead_exit_codes", "holds 75, which asks for another attempt (EX_TEMPFAIL)")
+            );
+        }
+        Ok(code)
+    };
+    Ok(CommandConfig {
+        command,
+        timeout: section.timeout("timeout", Some(timeout))?,
+        dead_exit_codes: codes.into_iter().map(dead_exit_code).collect::<Result<_>>()?,
+    })
 }

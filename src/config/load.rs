@@ -108,15 +108,22 @@ fn read_file(named: Option<&Path>, search_paths: &[&str]) -> Result<Option<Sourc
     Ok(None)
 }
 
-/// The variables that count: every key lives in a section, so the rest of the name has a `__`. Without this
-/// rule OVERDUE_SERVICE_HOST and OVERDUE_PORT_7700_TCP, which Kubernetes sets beside a service named overdue,
-/// would be unknown keys.
+/// What follows the prefix in the name of a variable that counts: every key lives in a section, so it has a
+/// `__`. Without this rule OVERDUE_SERVICE_HOST and OVERDUE_PORT_7700_TCP, which Kubernetes sets beside a service
+/// named overdue, would be unknown keys.
+fn setting(name: &str) -> Option<&str> {
+    name.strip_prefix(VARIABLE_PREFIX).filter(|rest| rest.contains("__"))
+}
+
+/// True for the name of an environment variable that is read as a part of the configuration.
+pub(crate) fn is_setting(name: &str) -> bool {
+    setting(name).is_some()
+}
+
 fn read_variables(env: &BTreeMap<String, String>) -> Result<Vec<Variable>, ConfigError> {
     let mut variables = Vec::new();
     for (name, value) in env {
-        let Some(rest) = name.strip_prefix(VARIABLE_PREFIX).filter(|rest| rest.contains("__")) else {
-            continue;
-        };
+        let Some(rest) = setting(name) else { continue };
         let key = rest.to_lowercase().split("__").map(str::to_owned).collect();
         let variable = Variable { name: name.clone(), value: value.clone(), key };
         let alone = config::Config::builder().add_source(environment(&variable)).build();

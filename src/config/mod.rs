@@ -30,6 +30,7 @@ use std::{
 
 use serde::{Serialize, Serializer};
 
+pub(crate) use self::load::is_setting;
 pub use self::{
     error::ConfigError,
     load::Sources,
@@ -40,6 +41,10 @@ use crate::{duration, types::QueueName};
 
 /// The commented reference configuration, and the source of every default.
 pub const REFERENCE: &str = include_str!("../../config/overdue.toml");
+
+/// The default of a handler's `timeout`. The reference has it in a comment only, since its handler, which is the
+/// template of all, is of a type that knows no timeout.
+pub const HANDLER_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// The effective configuration. It serializes in the shape of the file, with secrets hidden.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -182,6 +187,9 @@ pub struct QueueConfig {
     pub backoff: Backoff,
     /// When to stop claiming because attempts only fail.
     pub circuit_breaker: CircuitBreaker,
+    /// How long dead ids are kept, at least 1 h; `None` = until somebody removes them.
+    #[serde(serialize_with = "optional_duration_as_text", skip_serializing_if = "Option::is_none")]
+    pub dead_retention: Option<Duration>,
     /// What happens to a deadline that fired.
     pub handler: HandlerConfig,
 }
@@ -244,10 +252,31 @@ pub enum HandlerConfig {
         #[serde(skip_serializing_if = "Option::is_none")]
         max_len: Option<u64>,
     },
+    /// A program that is run.
+    Command(CommandConfig),
+}
+
+/// A program that is run for each deadline.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct CommandConfig {
+    /// The program and its arguments: at least one word, the first not empty, none with a NUL character.
+    pub command: Vec<String>,
+    /// How long it may run, above 0.
+    #[serde(serialize_with = "duration_as_text")]
+    pub timeout: Duration,
+    /// The exit codes that no further attempt can mend; neither 0 nor 75.
+    pub dead_exit_codes: Vec<u8>,
 }
 
 fn duration_as_text<S: Serializer>(value: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_str(&duration::format(*value))
+}
+
+fn optional_duration_as_text<S: Serializer>(
+    value: &Option<Duration>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    value.map(duration::format).serialize(serializer)
 }
 
 fn path_as_text<S: Serializer>(value: &Path, serializer: S) -> Result<S::Ok, S::Error> {

@@ -60,6 +60,7 @@ pub(super) struct RawQueue {
     pub(super) rate_limit: Option<i64>,
     pub(super) backoff: RawBackoff,
     pub(super) circuit_breaker: RawCircuitBreaker,
+    pub(super) dead_retention: Option<RawDuration>,
     pub(super) handler: RawHandler,
 }
 
@@ -84,6 +85,8 @@ pub(super) struct RawCircuitBreaker {
 pub(super) struct RawHandler {
     pub(super) r#type: Option<String>,
     pub(super) max_len: Option<i64>,
+    pub(super) command: Option<Vec<String>>,
+    pub(super) dead_exit_codes: Option<Vec<i64>>,
     pub(super) url: Option<String>,
     pub(super) timeout: Option<RawDuration>,
     pub(super) connect_timeout: Option<RawDuration>,
@@ -98,6 +101,8 @@ impl RawHandler {
     pub(super) fn left_over(&self) -> Option<&'static str> {
         let keys = [
             ("max_len", self.max_len.is_some()),
+            ("command", self.command.is_some()),
+            ("dead_exit_codes", self.dead_exit_codes.is_some()),
             ("url", self.url.is_some()),
             ("timeout", self.timeout.is_some()),
             ("connect_timeout", self.connect_timeout.is_some()),

@@ -65,6 +65,7 @@ fn defaults_are_those_of_the_reference() {
     assert_eq!((orders.batch_size, orders.concurrency, orders.max_attempts), (500, 64, 10));
     let backoff = Backoff { initial: SECOND, max: 600 * SECOND, factor: 2.0, jitter: 0.2 };
     assert_eq!((&orders.backoff, &orders.handler), (&backoff, &HandlerConfig::Log));
+    assert_eq!(orders.dead_retention, None);
 }
 
 #[test]
@@ -81,6 +82,8 @@ fn commented_keys_of_the_reference_are_valid_when_uncommented() {
     assert!(load(&url, &[]).unwrap().redis.url.is_some());
     let port = REFERENCE.replace("# port = ", "port = ");
     assert_eq!(load(&port, &[]).unwrap().redis.port, Some(6380));
+    let retention = load(&REFERENCE.replace("# dead_retention = ", "dead_retention = "), &[]).unwrap();
+    assert_eq!(queue(&retention, "orders").dead_retention, Some(30 * 24 * 3600 * SECOND));
 }
 
 #[test]
@@ -214,6 +217,15 @@ fn errors_of_a_file_name_the_file_the_line_and_the_key() {
             "overdue.toml:3: `redis.port` is the port of a private redis-server, but `redis.url`",
         ),
         ("queue.eu.handler.type = 'pigeon'\n", "overdue.toml:1: `queue.eu.handler.type` is `pigeon`; "),
+        (
+            "[queue.eu.handler]\ntype = 'stream'\ntimeout = '1s'\n",
+            "overdue.toml:3: `queue.eu.handler.timeout` is no key of the handler type `stream`",
+        ),
+        ("queue.eu.handler.command = ['x']\n", "overdue.toml:1: `queue.eu.handler.command` is no key of"),
+        (
+            "queue.eu.handler.dead_exit_codes = []\n",
+            "overdue.toml:1: `queue.eu.handler.dead_exit_codes` is no",
+        ),
     ] {
         let error = file_error(text);
         assert!(error.starts_with(expected), "{text}\n{error}\nis not\n{expected}");
@@ -237,6 +249,7 @@ fn bounds_and_contradictions_of_a_queue_name_it() {
         ("lease = '25h'", "`queue.eu.lease` is 1d1h; it must be at most 24h"),
         ("lease = '299ms'", "`queue.eu.lease` (299ms) is shorter than three times `poll_interval` (100ms)"),
         ("poll_interval = '4s'", "`queue.eu.lease` (10s) is shorter than three times `poll_interval` (4s)"),
+        ("dead_retention = '59m'", "`queue.eu.dead_retention` is 59m; it must be at least 1h"),
         ("backoff.max = '1ms'", "`queue.eu.backoff.max` (1ms) is below `initial` (1s)"),
         ("backoff = { initial = '1h' }", "`queue.eu.backoff.max` (10m) is below `initial` (1h)"),
         ("backoff.factor = 0.5", "`queue.eu.backoff.factor` is 0.5; it must be a number of at least 1"),
@@ -253,6 +266,46 @@ fn bounds_and_contradictions_of_a_queue_name_it() {
 }
 
 #[test]
+fn a_command_is_checked() {
+    let section = |line: &str| format!("[queue.eu.handler]\ntype = 'command'\n{line}\n");
+    for (line, expected) in [
+        ("", "2: `queue.eu.handler.command` needs a program and its arguments, like"),
+        ("command = []", "3: `queue.eu.handler.command` needs a program"),
+        ("command = ['', 'x']", "3: `queue.eu.handler.command` needs a program"),
+        ("command = 'x --now'", "3:11: invalid type: string \"x --now\", expected a sequence"),
+        (r#"command = ["x", "a\u0000b"]"#, "3: `queue.eu.handler.command` holds a NUL"),
+        ("command = ['x']\ntimeout = '0s'", "4: `queue.eu.handler.timeout` is zero"),
+        (
+            "command = ['x']\ndead_exit_codes = [0]",
+            "4: `queue.eu.handler.dead_exit_codes` is 0; it must be 1 to",
+        ),
+        ("command = ['x']\ndead_exit_codes = [256]", "4: `queue.eu.handler.dead_exit_codes` is 256"),
+        ("command = ['x']\ndead_exit_codes = [1, 75]", "4: `queue.eu.handler.dead_exit_codes` holds 75"),
+    ] {
+        let error = file_error(&section(line));
+        assert!(error.starts_with(&format!("overdue.toml:{expected}")), "{error}");
+    }
+}
+
+#[test]
+fn the_reference_shows_the_defaults_of_a_command() {
+    let (_, block) = REFERENCE.split_once("# type = \"command\"").expect("a block of comments");
+    let keys = ["command", "timeout", "dead_exit_codes"].map(|key| {
+        let line =
+            block.lines().find_map(|line| line.strip_prefix("# ").filter(|line| line.starts_with(key)));
+        line.unwrap_or_else(|| panic!("the reference has no `# {key} = `"))
+    });
+    let with = |keys: &[&str]| {
+        let text = format!("[queue.eu.handler]\ntype = 'command'\n{}\n", keys.join("\n"));
+        queue(&load(&text, &[]).unwrap(), "eu").handler.clone()
+    };
+    assert_eq!(with(&keys), with(&keys[..1]));
+    let command = vec!["/usr/local/bin/expire".to_owned(), "--now".to_owned()];
+    let expected = CommandConfig { command, timeout: HANDLER_TIMEOUT, dead_exit_codes: vec![] };
+    assert_eq!(with(&keys), HandlerConfig::Command(expected));
+}
+
+#[test]
 fn errors_of_the_environment_name_the_variable() {
     for (variable, value, expected) in [
         ("OVERDUE_QUEUE__ORDERS__LEASE", "10x", "duration `10x` has an unknown unit"),
@@ -266,7 +319,9 @@ fn errors_of_the_environment_name_the_variable() {
         ("OVERDUE_REDIS__URL__X", "x", "redis.url"),
         ("OVERDUE__REDIS__URL", "redis://h", "unknown key `_redis`"),
         ("OVERDUE_REDIS__URL", "127.0.0.1:6379", "does not begin with one of redis://"),
-        ("OVERDUE_QUEUE__ORDERS__HANDLER__TYPE", "pigeon", "this version knows log, webhook, stream"),
+        ("OVERDUE_QUEUE__ORDERS__HANDLER__TYPE", "pigeon", "this version knows log, webhook, command"),
+        ("OVERDUE_QUEUE__ORDERS__HANDLER__TYPE", "command", "`queue.orders.handler.command` needs a program"),
+        ("OVERDUE_QUEUE__ORDERS__HANDLER__COMMAND", "x", "`queue.orders.handler.command`"),
     ] {
         let error = load_env(&[(variable, value)]).unwrap_err().to_string();
         assert!(error.starts_with(&format!("environment variable {variable}: ")), "{error}");
@@ -312,7 +367,11 @@ fn no_message_and_no_output_shows_a_password() {
 #[test]
 fn the_effective_configuration_loads_again_as_the_same() {
     let directory = TempDir::new().unwrap();
-    let path = write(&directory, "[queue.a]\nlease = '90s'\n[queue.b.handler]\ntype = 'stream'\n");
+    let path = write(
+        &directory,
+        "[queue.a]\nlease = '90s'\ndead_retention = '30d'\n[queue.b.handler]\ntype = 'stream'\n\
+        [queue.c.handler]\ntype = 'command'\ncommand = ['x', '-y']\ntimeout = '1s'\ndead_exit_codes = [65]\n",
+    );
     let env = [
         ("OVERDUE_REDIS__URL", "redis://h:1/2"),
         ("OVERDUE_LOG__FORMAT", "json"),

@@ -8,7 +8,7 @@ use serde::{Serialize, Serializer};
 use url::Url;
 
 use super::{
-    ConfigError,
+    ConfigError, HANDLER_TIMEOUT,
     check::Section,
     duration_as_text,
     raw::{RawDuration, RawHandler},
@@ -42,10 +42,7 @@ pub struct WebhookConfig {
 }
 
 impl WebhookConfig {
-    /// The default of `timeout`. The reference shows it in a comment only, since a key of a handler type that
-    /// is not chosen is an error; a test holds that both are the same.
-    pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(15);
-    /// The default of `connect_timeout`; the same goes for it.
+    /// The default of `connect_timeout`. As with [`HANDLER_TIMEOUT`], a test holds it to the reference.
     pub const DEFAULT_CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
     /// Calls to `url`, unsigned, with the defaults.
@@ -53,7 +50,7 @@ impl WebhookConfig {
     pub fn new(url: WebhookUrl) -> Self {
         Self {
             url,
-            timeout: Self::DEFAULT_TIMEOUT,
+            timeout: HANDLER_TIMEOUT,
             connect_timeout: Self::DEFAULT_CONNECT_TIMEOUT,
             secret: Vec::new(),
             secret_file: Vec::new(),
@@ -70,7 +67,7 @@ impl WebhookConfig {
         };
         let url =
             WebhookUrl::new(&url).map_err(|invalid| section.bad("url", format!("cannot be: {invalid}")))?;
-        let timeout = raw.timeout.take().unwrap_or(RawDuration(Self::DEFAULT_TIMEOUT));
+        let timeout = raw.timeout.take().unwrap_or(RawDuration(HANDLER_TIMEOUT));
         let connect_timeout =
             raw.connect_timeout.take().unwrap_or(RawDuration(Self::DEFAULT_CONNECT_TIMEOUT));
         Ok(Self {

@@ -1,11 +1,14 @@
 //! What runs when a deadline has passed. A [`Handler`] gets a [`Delivery`] and answers an [`Outcome`]; it
 //! never calls queue verbs: the scheduler acks, retries or buries as the outcome says.
 
+mod command;
+mod event;
 mod log;
 pub mod webhook;
 
 use std::{future::Future, pin::Pin, sync::Arc, time::Duration};
 
+pub use command::Command;
 pub use log::Log;
 pub use webhook::Webhook;
 
@@ -18,7 +21,7 @@ pub enum Outcome {
     Done,
     /// Failed: tried again after the queue's backoff, or after `after`, until `max_attempts` attempts failed.
     Retry {
-        /// What went wrong, for people; the first 500 characters are kept with the id.
+        /// What went wrong, for people. Of over 500 characters the first 100 and the last 400 are kept with the id.
         error: String,
         /// Overrules the backoff.
         after: Option<Duration>,

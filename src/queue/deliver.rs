@@ -9,13 +9,15 @@ use super::{
     scripts,
 };
 use crate::{
-    error::{Error, Result},
+    error::Result,
     redis::Call,
     types::{DueAt, Id, Payload, ServerTime, Token},
 };
 
 /// Longest error text kept with an id, in characters.
 const MAX_ERROR_CHARS: usize = 500;
+/// How much of it is the beginning, where a longer one loses its middle.
+const ERROR_HEAD_CHARS: usize = 100;
 
 impl Queue {
     /// Leases at most `limit` (1 to 1000) ids that are due, or whose lease ran out, for the time `lease`.
@@ -203,11 +205,7 @@ impl Queue {
     /// # Errors
     /// If Redis refuses.
     pub async fn reject(&self) -> Result<u64> {
-        let call = self.timed(&scripts::REJECT).arg(MAX_IDS_PER_CALL);
-        match self.call(call).await? {
-            redis::Value::Int(moved) => Ok(u64::try_from(moved).unwrap_or(0)),
-            _ => Err(Error::Reply { script: "reject", detail: "no integer".to_owned() }),
-        }
+        self.counted(self.timed(&scripts::REJECT).arg(MAX_IDS_PER_CALL)).await
     }
 }
 
@@ -244,6 +242,12 @@ fn with_leases<'a>(call: Call<'a>, leases: &[Lease]) -> Call<'a> {
     leases.iter().fold(call, |call, Lease { id, token }| call.arg(id.as_str()).arg(token.get()))
 }
 
+/// The beginning of an error says what failed, and its end, as that of a program's stderr, why.
 fn cut(error: &str) -> String {
-    error.chars().take(MAX_ERROR_CHARS).collect()
+    let chars = error.chars().count();
+    if chars <= MAX_ERROR_CHARS {
+        return error.to_owned();
+    }
+    let head = error.chars().take(ERROR_HEAD_CHARS - 1).chain(['…']);
+    head.chain(error.chars().skip(chars - (MAX_ERROR_CHARS - ERROR_HEAD_CHARS))).collect()
 }

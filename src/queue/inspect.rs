@@ -1,4 +1,7 @@
-//! The verbs of those who look after a queue: show, list, counts, retry_dead, delete_dead.
+//! The verbs of those who look after a queue: show, list, counts, retry_dead, delete_dead,
+//! trim_dead.
+
+use std::time::Duration;
 
 use super::{
     Counts, Cursor, MAX_IDS_PER_CALL, Page, Queue, Settled, Shown, ShownLease, State,
@@ -44,7 +47,8 @@ impl Queue {
     /// # Errors
     /// If Redis refuses.
     pub async fn list(&self, state: State, limit: usize, after: Option<&Cursor>) -> Result<Page> {
-        self.page(state, limit, after, false).await
+        let (rows, more) = self.scan(state, limit, after, false).await?;
+        Ok(page(rows, more, limit, |_| true))
     }
 
     /// As [`Queue::list`], with the payloads. A page ends early when it holds 4 MiB of them.
@@ -57,10 +61,34 @@ impl Queue {
         limit: usize,
         after: Option<&Cursor>,
     ) -> Result<Page> {
-        self.page(state, limit, after, true).await
+        let (rows, more) = self.scan(state, limit, after, true).await?;
+        Ok(page(rows, more, limit, |_| true))
     }
 
-    async fn page(&self, state: State, limit: usize, after: Option<&Cursor>, payloads: bool) -> Result<Page> {
+    /// As [`Queue::list`], with only the rows that `keep` lets through. It looks at 1000 rows at most, so a page
+    /// may be empty while more follow.
+    ///
+    /// # Errors
+    /// If Redis refuses.
+    pub async fn list_where(
+        &self,
+        state: State,
+        limit: usize,
+        after: Option<&Cursor>,
+        keep: impl FnMut(&Shown) -> bool,
+    ) -> Result<Page> {
+        let (rows, more) = self.scan(state, MAX_IDS_PER_CALL, after, false).await?;
+        Ok(page(rows, more, limit, keep))
+    }
+
+    /// Rows with their places, and whether more may follow.
+    async fn scan(
+        &self,
+        state: State,
+        limit: usize,
+        after: Option<&Cursor>,
+        payloads: bool,
+    ) -> Result<(Vec<(Shown, Cursor)>, bool)> {
         let call = self.script(&scripts::LIST).arg(state.to_string()).arg(limit.clamp(1, MAX_IDS_PER_CALL));
         let call = match after {
             Some(Cursor { score, id }) => call.arg(score).arg(id),
@@ -72,7 +100,6 @@ impl Queue {
         let mut values = reply.nested()?;
 
         let mut rows = Vec::with_capacity(values.len() / 6);
-        let mut last = None;
         while values.len() > 0 {
             let (id, score) = (values.bytes()?.unwrap_or_default(), values.bytes()?.unwrap_or_default());
             let (record, claimed_score, lease_end) = (values.record()?, values.bytes()?, values.due_at()?);
@@ -86,10 +113,10 @@ impl Queue {
                     self.leased_row(&id, lease, claimed_score.as_deref(), record, None)
                 }
             };
-            rows.push(Shown { payload: payload.and_then(readable), ..row });
-            last = Some(Cursor { score: String::from_utf8_lossy(&score).into_owned(), id });
+            let place = Cursor { score: String::from_utf8_lossy(&score).into_owned(), id };
+            rows.push((Shown { payload: payload.and_then(readable), ..row }, place));
         }
-        Ok(Page { rows, next: last.filter(|_| more) })
+        Ok((rows, more))
     }
 
     /// How much is where.
@@ -137,6 +164,15 @@ impl Queue {
         self.settle(ids, MAX_IDS_PER_CALL, |step| self.script(&scripts::DELETE_DEAD).args(names(step))).await
     }
 
+    /// Removes for good at most 1000 ids that have been dead for longer than `retention`; answers how many.
+    ///
+    /// # Errors
+    /// If Redis refuses.
+    pub async fn trim_dead(&self, retention: Duration) -> Result<u64> {
+        let call = self.timed(&scripts::TRIM_DEAD).arg(retention.as_millis().to_string());
+        self.counted(call.arg(MAX_IDS_PER_CALL)).await
+    }
+
     fn row(&self, id: &[u8], state: State, due_at: Option<DueAt>, record: Record) -> Shown {
         Shown {
             valid_id: std::str::from_utf8(id).ok().and_then(|text| Id::new(text).ok()),
@@ -178,6 +214,26 @@ impl Queue {
     fn dead_row(&self, id: &[u8], buried_at: Option<DueAt>, record: Record) -> Shown {
         Shown { buried_at, ..self.row(id, State::Dead, None, record) }
     }
+}
+
+/// The rows that `keep` lets through, at most `limit`. The next page starts behind the last one looked at.
+fn page(
+    scanned: Vec<(Shown, Cursor)>,
+    more: bool,
+    limit: usize,
+    mut keep: impl FnMut(&Shown) -> bool,
+) -> Page {
+    let (mut rows, mut last) = (Vec::new(), None);
+    for (row, place) in scanned {
+        if rows.len() == limit {
+            return Page { rows, next: last };
+        }
+        if keep(&row) {
+            rows.push(row);
+        }
+        last = Some(place);
+    }
+    Page { rows, next: last.filter(|_| more) }
 }
 
 fn shown_lease(token: i64, expires_at: Option<DueAt>) -> ShownLease {

@@ -12,7 +12,8 @@
 //! ```
 //!
 //! Who moves an id on: `scheduled` by the next poll after its deadline; `leased` by the handler's outcome, or,
-//! when the process that holds it died, by the first claim after the lease ran out; `dead` by a person.
+//! when the process that holds it died, by the first claim after the lease ran out; `dead` by a person, or by
+//! `trim_dead`, if the queue has a retention for its dead ids.
 //!
 //! Time is the Redis server's, read once in each script. [`Queue::at`] passes one in instead: tests and
 //! `replay` run in virtual time through the very same scripts.
@@ -135,6 +136,15 @@ impl Queue {
             answers.extend(Reply::new(script, self.call(call).await?)?.settled()?);
         }
         Ok(answers)
+    }
+
+    /// Calls a script that answers how many ids it has moved or removed.
+    async fn counted(&self, call: Call<'_>) -> Result<u64> {
+        let script = call.name();
+        match self.call(call).await? {
+            Value::Int(count) => Ok(u64::try_from(count).unwrap_or(0)),
+            _ => Err(Error::Reply { script, detail: "no integer".to_owned() }),
+        }
     }
 
     async fn call(&self, call: Call<'_>) -> Result<Value> {

@@ -31,6 +31,7 @@ scripts! {
     RETRY_DEAD = "retry_dead",
     DELETE_DEAD = "delete_dead",
     PAUSE = "pause",
+    TRIM_DEAD = "trim_dead",
     REJECT = "reject",
     SHOW = "show",
     LIST = "list",

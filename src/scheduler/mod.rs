@@ -15,6 +15,7 @@ mod load;
 mod poller;
 mod settings;
 mod settler;
+mod trimmer;
 mod trouble;
 mod worker;
 

@@ -13,6 +13,7 @@ use super::{
     Settings,
     breaker::Breaker,
     keeper::Leases,
+    trimmer::Trimmer,
     trouble::Trouble,
     worker::{Claimed, Work},
 };
@@ -52,6 +53,7 @@ pub(super) async fn run(
     stop: CancellationToken,
 ) {
     let mut trouble = Trouble::new(queue.name(), "poll");
+    let mut trimmer = Trimmer::default();
     loop {
         let current = settings.borrow_and_update().clone();
         let limit = tokio::select! {
@@ -60,7 +62,7 @@ pub(super) async fn run(
             // The room is another one then.
             Ok(()) = settings.changed() => continue,
         };
-        let pause = match poll(&mut source, limit, &current, &queue).await {
+        let pause = match poll(&mut source, limit, &current, &queue, &mut trimmer).await {
             Ok(pause) => {
                 trouble.recovered();
                 pause
@@ -81,7 +83,10 @@ async fn poll(
     limit: usize,
     settings: &Settings,
     queue: &Queue,
+    trimmer: &mut Trimmer,
 ) -> Result<Duration> {
+    // Before the tick: behind it, it would delay the deadline that the pause is for.
+    trimmer.trim(queue, settings).await?;
     let sent = Instant::now();
     let ticked = source.tick(limit, settings).await?;
     // Redis read its clock about half a round trip ago.

@@ -30,6 +30,8 @@ pub struct Settings {
     pub backoff: Backoff,
     /// When to stop claiming because attempts only fail.
     pub circuit_breaker: CircuitBreaker,
+    /// How long dead ids are kept, at least an hour; `None` = until somebody removes them.
+    pub dead_retention: Option<Duration>,
 }
 
 impl From<&QueueConfig> for Settings {
@@ -45,6 +47,7 @@ impl From<&QueueConfig> for Settings {
             rate_limit: config.rate_limit,
             backoff: config.backoff.clone(),
             circuit_breaker: config.circuit_breaker.clone(),
+            dead_retention: config.dead_retention,
         }
     }
 }

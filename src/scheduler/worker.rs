@@ -21,6 +21,9 @@ use crate::{
     queue::{Delivery, Queue, Rejected, Settled},
 };
 
+/// How long dropping handlers may take.
+const DROP_LIMIT: Duration = Duration::from_secs(1);
+
 /// What a claim gives the worker to do.
 pub(super) enum Work {
     /// Run the handler.
@@ -169,8 +172,11 @@ impl Worker {
                 Some(ended) = running.join_next() => self.settle(ended),
                 () = &mut deadline => {
                     tracing::warn!(dropped = running.len(), "handlers outlasted drain_timeout");
-                    // Not awaited: one that blocks its thread would never end.
                     running.abort_all();
+                    // So that they are really dropped, and what they started with them. Not for long: one that
+                    // blocks its thread never is.
+                    let dropped = async { while running.join_next().await.is_some() {} };
+                    let _ = tokio::time::timeout(DROP_LIMIT, dropped).await;
                     return;
                 }
             }

@@ -1,6 +1,8 @@
 //! One binary for all tests that need a Redis.
 
 mod cli;
+mod command;
+mod dead;
 mod embedded;
 mod engine_deliver;
 mod engine_inspect;

@@ -38,6 +38,7 @@ async fn guarded(queue: &Queue, lease: &Lease) -> Vec<(&'static str, Result<()>)
         ("reject", queue.reject().await.map(drop)),
         ("cancel", queue.cancel(&[id("scheduled"), id("leased")]).await.map(drop)),
         ("retry_dead", queue.retry_dead(&[id("dead")]).await.map(drop)),
+        ("trim_dead", queue.trim_dead(LEASE).await.map(drop)),
         ("delete_dead", queue.delete_dead(&[id("dead")]).await.map(drop)),
     ]
 }

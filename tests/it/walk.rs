@@ -47,7 +47,7 @@ impl Walk {
     }
 
     async fn step(&mut self) {
-        let verbs = if self.holds.is_empty() { 10 } else { 20 }; // the first ten need no hold
+        let verbs = if self.holds.is_empty() { 10 } else { 21 }; // the first ten need no hold
         match self.dice.random_range(0..verbs) {
             0..=2 => self.schedule().await,
             3 => self.plain_zadd().await,
@@ -60,7 +60,8 @@ impl Walk {
             16 => self.bury().await,
             17 => self.extend().await,
             18 => self.retry_dead().await,
-            _ => self.delete_dead().await,
+            19 => self.delete_dead().await,
+            _ => self.trim_dead().await,
         }
         self.model.now += self.dice.random_range(0..LEASE_MS / 4);
     }
@@ -245,6 +246,22 @@ impl Walk {
         assert_eq!(answer == Settled::Done, was_dead);
         if was_dead && !self.model.scheduled.contains_key(&name) {
             self.model.payloads.remove(&name);
+        }
+    }
+
+    /// The model does not know when an id died, so the scripts' answer is what it learns from.
+    async fn trim_dead(&mut self) {
+        let retention = Duration::from_millis(LEASE_MS as u64 * 5);
+        let trimmed = self.rig.when(self.model.now).trim_dead(retention).await.unwrap();
+        let left = self.rig.members("dead").await;
+        let Model { dead, scheduled, payloads, .. } = &mut self.model;
+        let gone: Vec<String> = dead.keys().filter(|id| !left.contains(id)).cloned().collect();
+        assert_eq!(trimmed, gone.len() as u64);
+        for name in gone {
+            dead.remove(&name);
+            if !scheduled.contains_key(&name) {
+                payloads.remove(&name);
+            }
         }
     }
 

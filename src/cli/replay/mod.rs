@@ -13,14 +13,14 @@ use std::{fs::File, future::Future, path::PathBuf, time::Duration};
 
 use anyhow::{Context as _, bail};
 use clap::Args;
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::ProgressBar;
 use orders::{ColumnNames, Order, OrdersFile};
 use report::Report;
 use scratch::Scratch;
 use tally::Tally;
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::context::Context;
+use super::{context::Context, output::progress_bar};
 use crate::{duration, error::Invalid, queue::Queue};
 
 /// `overdue replay`
@@ -109,12 +109,4 @@ async fn unless_interrupted<T>(work: impl Future<Output = anyhow::Result<T>>) ->
         _ = interrupt.recv() => bail!("interrupted"),
         _ = terminate.recv() => bail!("interrupted"),
     }
-}
-
-/// Counts creations and payments. Nothing is drawn when stderr is no terminal.
-fn progress_bar() -> ProgressBar {
-    let style = ProgressStyle::with_template("{bar:40} {human_pos}/{human_len} {eta}");
-    let bar = ProgressBar::new(0).with_style(style.expect("the template is fixed"));
-    bar.enable_steady_tick(Duration::from_millis(200));
-    bar
 }

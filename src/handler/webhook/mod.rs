@@ -2,13 +2,13 @@
 //!
 //! - this file: the call
 //! - `client`: the HTTP clients
-//! - `event`: the body, and the id of the call
+//! - `id`: by which a receiver can tell a repetition
 //! - `signature`: signing, and verifying for whoever writes the receiving end
 //! - `answer`: what an answer, or none, means
 
 mod answer;
 mod client;
-mod event;
+mod id;
 mod signature;
 
 use http::header::CONTENT_TYPE;
@@ -65,7 +65,7 @@ impl Webhook {
     }
 
     async fn send(&self, delivery: &Delivery) -> reqwest::Result<Response> {
-        let (body, id, timestamp_s) = (event::body(delivery), event::webhook_id(delivery), now_s());
+        let (body, id, timestamp_s) = (super::event::body(delivery), id::webhook_id(delivery), now_s());
         let mut request = self
             .client
             .post(self.config.url.as_url().clone())

@@ -19,7 +19,7 @@ use overdue::{
     },
     redis::{Redis, Timeouts},
 };
-use redis::{FromRedisValue, ToRedisArgs, aio::MultiplexedConnection};
+use redis::{AsyncConnectionConfig, FromRedisValue, ToRedisArgs, aio::MultiplexedConnection};
 pub(crate) use server::RedisServer;
 
 /// 2026-01-01T00:00:00Z, where virtual time begins.
@@ -124,7 +124,9 @@ pub(crate) fn queue_on(server: &RedisServer, timeouts: Timeouts) -> Queue {
 /// A connection that knows nothing of overdue.
 pub(crate) async fn foreign_client(server: &RedisServer) -> MultiplexedConnection {
     let client = redis::Client::open(server.url()).expect("a valid url");
-    client.get_multiplexed_async_connection().await.expect("the server listens")
+    // The crate's own limit is half a second, which a busy machine exceeds now and then.
+    let config = AsyncConnectionConfig::new().set_response_timeout(Some(LIMIT));
+    client.get_multiplexed_async_connection_with_config(&config).await.expect("the server listens")
 }
 
 /// A queue, with a foreign client beside it and shorthands in virtual time.
