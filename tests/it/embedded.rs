@@ -15,7 +15,7 @@ use overdue::redis::embedded::{Embedded, EmbeddedError, EmbeddedSettings, Stoppe
 use tempfile::TempDir;
 
 use crate::support::{
-    eventually,
+    connect, eventually,
     process::{Place, Serve},
 };
 
@@ -29,10 +29,6 @@ async fn start(dir: &Path) -> Embedded {
 
 async fn try_start(dir: &Path) -> Result<Embedded, EmbeddedError> {
     Embedded::start(EmbeddedSettings { data_dir: dir.to_owned(), port: None }).await
-}
-
-async fn connect(url: &str) -> redis::RedisResult<redis::aio::MultiplexedConnection> {
-    redis::Client::open(url)?.get_multiplexed_async_connection().await
 }
 
 async fn set(url: &str, key: &str, value: &str) {

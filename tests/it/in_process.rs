@@ -12,7 +12,7 @@ use overdue::{
     queue::{Due, Expected, Mode, Registration},
     scheduler::{Scheduler, Settings},
 };
-use tokio::task::JoinHandle;
+use tokio::{sync::Semaphore, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
 use crate::support::{LEASE, Rig, T0, eventually, leases, many, registration};
@@ -166,18 +166,24 @@ async fn no_more_handlers_run_at_once_than_allowed() {
     assert!((1..=3).contains(&*most.lock().unwrap()));
 }
 
+/// A handler that waits for a permit of the gate before it answers.
+fn gated(outcome: Outcome) -> (Arc<Semaphore>, impl Handler) {
+    let gate = Arc::new(Semaphore::new(0));
+    let wait = Arc::clone(&gate);
+    let handler = handler_fn(move |_| {
+        let (wait, outcome) = (Arc::clone(&wait), outcome.clone());
+        async move {
+            wait.acquire().await.unwrap().forget();
+            outcome
+        }
+    });
+    (gate, handler)
+}
+
 #[tokio::test]
 async fn a_stop_lets_running_handlers_finish() {
     let rig = Rig::new().await;
-    let gate = Arc::new(tokio::sync::Semaphore::new(0));
-    let wait = Arc::clone(&gate);
-    let handler = handler_fn(move |_| {
-        let wait = Arc::clone(&wait);
-        async move {
-            wait.acquire().await.unwrap().forget();
-            Outcome::Done
-        }
-    });
+    let (gate, handler) = gated(Outcome::Done);
     rig.schedule_all(&many(5)).await;
     let running = run(&rig, Settings { concurrency: 2, ..settings() }, handler);
     eventually("two are in flight", async || (rig.members("leased").await.len() >= 2).then_some(())).await;
@@ -238,15 +244,7 @@ async fn p8_an_id_that_waits_for_its_earlier_delivery_does_not_hide_the_next_dea
 #[tokio::test]
 async fn an_id_cancelled_in_flight_gets_no_further_attempt() {
     let rig = Rig::new().await;
-    let gate = Arc::new(tokio::sync::Semaphore::new(0));
-    let wait = Arc::clone(&gate);
-    let handler = handler_fn(move |_| {
-        let wait = Arc::clone(&wait);
-        async move {
-            wait.acquire().await.unwrap().forget();
-            Outcome::retry("failed after the cancel")
-        }
-    });
+    let (gate, handler) = gated(Outcome::retry("failed after the cancel"));
     rig.put("a", T0, "").await;
     let running = run(&rig, settings(), handler);
     eventually("it is in flight", async || rig.shown("a").await.filter(|shown| shown.lease.is_some())).await;

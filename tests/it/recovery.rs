@@ -5,13 +5,10 @@ use std::{
     time::Duration,
 };
 
-use overdue::{
-    queue::{Due, Expected, Mode, Registration},
-    redis::Timeouts,
-};
+use overdue::queue::{Due, Expected, Mode, Registration};
 
 use crate::support::{
-    RedisServer, Rig, eventually, id, many,
+    PATIENT, RedisServer, Rig, eventually, id, many,
     process::{Place, Serve, field},
     queue_on,
 };
@@ -126,7 +123,7 @@ async fn handles(serve: &Serve, count: usize) {
 #[tokio::test]
 async fn a_restart_of_redis_is_survived_with_all_deadlines() {
     let mut server = RedisServer::start_with(&["--appendonly", "yes", "--appendfsync", "always"]);
-    let rig = Rig::with(&server, queue_on(&server, Timeouts::default())).await;
+    let rig = Rig::with(&server, queue_on(&server, PATIENT)).await;
     let place = Place::new(&config(&server, &rig, ""));
     let serve = place.serve().await;
     put(&rig, 0..10).await;
@@ -150,7 +147,7 @@ async fn put_eventually(rig: &Rig, names: std::ops::Range<usize>) {
 #[tokio::test]
 async fn serve_waits_for_a_redis_that_is_not_there_yet_and_says_so() {
     let mut server = RedisServer::start();
-    let rig = Rig::with(&server, queue_on(&server, Timeouts::default())).await;
+    let rig = Rig::with(&server, queue_on(&server, PATIENT)).await;
     let place = Place::new(&config(&server, &rig, ""));
     server.kill9();
     let serve = place.serve().await;

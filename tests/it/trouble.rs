@@ -9,8 +9,8 @@ use overdue::{
 };
 
 use crate::support::{
-    LEASE, LEASE_MS, NOTHING, PARTS, RedisServer, Rig, STREAM, T0, due, eventually, foreign_client, id,
-    leases, many, names, registration, rejected, retry_of, text, trouble,
+    LEASE, LEASE_MS, NOTHING, PARTS, PATIENT, RedisServer, Rig, STREAM, T0, due, eventually, foreign_client,
+    id, leases, many, names, registration, rejected, retry_of, text, trouble,
 };
 
 /// A queue with something in each of its nine keys, and the lease of `leased`.
@@ -251,7 +251,7 @@ async fn a_server_that_died_is_unreachable_until_it_is_back() {
 
 /// The queue of a rig as somebody sees it who waits 100 ms for an answer.
 fn impatient(server: &RedisServer, rig: &Rig) -> Queue {
-    let timeouts = Timeouts { response: Duration::from_millis(100), ..Timeouts::default() };
+    let timeouts = Timeouts { response: Duration::from_millis(100), ..PATIENT };
     let redis = Redis::open(&server.url(), timeouts).expect("a valid url");
     Queue::new(redis, "overdue", rig.name().clone())
 }
@@ -292,7 +292,7 @@ async fn a_user_without_rights_or_password_is_told_so() {
     rig.admin(&["ACL", "SETUSER", "reader", "on", ">secret", "~*", "+@read"]).await;
     let as_user = |password: &str| {
         let url = format!("{}?user=reader&pass={password}", server.url());
-        let redis = overdue::redis::Redis::open(&url, Timeouts::default()).unwrap();
+        let redis = overdue::redis::Redis::open(&url, PATIENT).unwrap();
         Queue::new(redis, "overdue", rig.name().clone())
     };
     assert_eq!(trouble(as_user("secret").claim(1, LEASE).await), TroubleKind::NoPerm);
@@ -305,7 +305,7 @@ async fn a_right_that_is_missing_inside_a_script_is_named() {
     let rig = Rig::on(&server).await;
     rig.admin(&["ACL", "SETUSER", "clerk", "on", ">secret", "~*", "+@all", "-zadd"]).await;
     let url = server.url().replace("redis.sock", "redis.sock?user=clerk&pass=secret");
-    let clerk = Queue::new(Redis::open(&url, Timeouts::default()).unwrap(), "overdue", rig.name().clone());
+    let clerk = Queue::new(Redis::open(&url, PATIENT).unwrap(), "overdue", rig.name().clone());
     assert_eq!(
         trouble(clerk.schedule(&many(1), Mode::Replace, Expected::Anything).await),
         TroubleKind::NoPerm

@@ -206,7 +206,7 @@ async fn a_receiver_that_stalls_is_called_again() {
 #[tokio::test]
 async fn of_a_long_answer_only_the_beginning_is_kept() {
     let (shop, _receiver, serve) =
-        Shop::with(&[Answer::Body(500, "x".repeat(1 << 20)), Answer::Stall], "").await;
+        Shop::with(&[Answer::Body(500, "x".repeat(1 << 20)), Answer::Stall], "timeout = \"5s\"").await;
     shop.put("order-42", "").await;
     let error = shop.error("order-42").await;
     assert!(error.ends_with(&"x".repeat(200)) && error.len() < 350, "{error}");

@@ -14,12 +14,17 @@ use tempfile::TempDir;
 use super::{LIMIT, eventually};
 
 /// The binary under test, with nothing of this process' environment that could configure it.
-fn overdue(dir: &Path) -> Command {
+fn overdue(dir: &Path, is_impatient: bool) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_overdue"));
     command.current_dir(dir).stdin(Stdio::null());
     for (name, _) in std::env::vars_os() {
         if name.to_string_lossy().starts_with("OVERDUE_") {
             command.env_remove(name);
+        }
+    }
+    if !is_impatient {
+        for name in ["OVERDUE_REDIS__CONNECT_TIMEOUT", "OVERDUE_REDIS__RESPONSE_TIMEOUT"] {
+            command.env(name, format!("{}s", LIMIT.as_secs()));
         }
     }
     command
@@ -28,13 +33,15 @@ fn overdue(dir: &Path) -> Command {
 /// A directory with an `overdue.toml`, in which commands and `serve` run.
 pub(crate) struct Place {
     dir: TempDir,
+    /// True if its configuration sets timeouts of its own, because the test is about them.
+    is_impatient: bool,
 }
 
 impl Place {
     /// With this configuration.
     pub(crate) fn new(config: &str) -> Self {
         let dir = tempfile::Builder::new().prefix("overdue-it-").tempdir().expect("a temporary directory");
-        let place = Self { dir };
+        let place = Self { dir, is_impatient: config.contains("_timeout") };
         place.write("overdue.toml", config);
         place
     }
@@ -54,7 +61,7 @@ impl Place {
 
     /// The same with stdin and variables.
     pub(crate) fn run_with(&self, arguments: &[&str], stdin: Stdio, env: &[(&str, &str)]) -> Ran {
-        let mut command = overdue(self.dir.path());
+        let mut command = overdue(self.dir.path(), self.is_impatient);
         let output = command.args(arguments).stdin(stdin).envs(env.iter().copied()).output();
         Ran(output.expect("the binary runs"))
     }
@@ -73,7 +80,7 @@ impl Place {
 
     /// Starts a command that runs until it is stopped. What it prints goes to the file `stdout`.
     pub(crate) fn start(&self, arguments: &[&str], env: &[(&str, &str)]) -> Serve {
-        let mut command = overdue(self.dir.path());
+        let mut command = overdue(self.dir.path(), self.is_impatient);
         let stdout = fs::File::create(self.path("stdout")).expect("the directory is ours");
         command.args(arguments).envs(env.iter().copied()).stdout(stdout).stderr(Stdio::piped());
         let mut child = command.spawn().expect("the binary runs");
