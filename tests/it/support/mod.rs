@@ -43,7 +43,7 @@ pub(crate) const STREAM: Sink = Sink { kind: SinkKind::Stream, max_len: None };
 /// No arguments for [`Rig::on_key`].
 pub(crate) const NOTHING: &[&str] = &[];
 
-/// Waits until `probe` finds something. The only place that sleeps.
+/// Waits until `probe` finds something. Tests sleep nowhere else.
 pub(crate) async fn eventually<T>(what: &str, mut probe: impl AsyncFnMut() -> Option<T>) -> T {
     let begun = Instant::now();
     loop {
