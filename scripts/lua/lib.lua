@@ -267,6 +267,9 @@ local function allowance(limit, rate, now, now_us)
     if count > 0 then
       call('HSET', meta, 'rate_until', digits(used_until))
     end
+    if count < permits then -- not the rate was the limit: what is due and still there waits for something else
+      return after_now()
+    end
     -- At 100 ids a second and more, 10 ms' worth at once: claims of one id each would cost more than they bring.
     local permitted_ms = math.ceil((used_until + math.max(interval_us, 10000)) / 1000)
     local due = next_due(MIN_DUE)

@@ -57,8 +57,7 @@ enum Command {
     /// Run the scheduler: deliver the deadlines of all configured queues until SIGTERM or Ctrl-C
     ///
     /// Without `redis.url` it starts a private redis-server under `redis.data_dir` and stops it at the end.
-    /// SIGHUP reloads poll_interval, batch_size, concurrency, lease, max_attempts, backoff and
-    /// dead_retention.
+    /// SIGHUP reloads the settings of the queues, except their handlers.
     Serve,
     /// Register a deadline, or move it
     Schedule(deadlines::Schedule),

@@ -9,7 +9,7 @@ use std::{
 };
 
 use overdue::{
-    ServerTime,
+    DueAt, ServerTime,
     handler::{Delivery, Outcome, handler_fn},
     queue::{ClaimOptions, Settled, Sink, SinkKind},
     scheduler::{Scheduler, Settings},
@@ -198,6 +198,17 @@ async fn a_rate_limit_holds_over_all_claims_and_tells_when_to_come_back() {
     let elapsed_ms = (now_ms - T0) as usize;
     // One second's worth, and a tenth of one at the beginning.
     assert!((elapsed_ms / 10..=elapsed_ms / 10 + 11).contains(&taken), "{taken} in {elapsed_ms} ms");
+}
+
+#[tokio::test]
+async fn under_a_rate_limit_too_a_blocked_id_hides_no_deadline_and_asks_for_no_polls() {
+    let rig = Rig::new().await;
+    rig.leased("a", "").await;
+    rig.put("a", T0, "anew").await;
+    rig.put("next", T0 + 5000, "").await;
+    let claim = rig.when(T0 + 1).claim_with(at_most_100_a_second()).await.unwrap();
+    assert_eq!((claim.deliveries.len(), claim.more), (0, false));
+    assert_eq!(claim.next.map(DueAt::as_ms), Some(T0 + 5000));
 }
 
 #[tokio::test]
