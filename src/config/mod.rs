@@ -37,7 +37,10 @@ pub use self::{
     redis_url::RedisUrl,
     webhook::{Secret, WebhookConfig, WebhookUrl},
 };
-use crate::{duration, types::QueueName};
+use crate::{
+    duration,
+    types::{Companion, QueueName},
+};
 
 /// The commented reference configuration, and the source of every default.
 pub const REFERENCE: &str = include_str!("../../config/overdue.toml");
@@ -284,6 +287,19 @@ pub enum HandlerConfig {
         #[serde(skip_serializing_if = "Option::is_none")]
         notify: Option<Box<HandlerConfig>>,
     },
+}
+
+impl HandlerConfig {
+    /// What `serve` delivers for a queue with this handler: the queue, and its companions if it is one of orders.
+    #[must_use]
+    pub fn queues(&self, name: &QueueName) -> Vec<QueueName> {
+        let mut names = vec![name.clone()];
+        if let Self::Order { notify } = self {
+            names.push(name.companion(Companion::Intake));
+            names.extend(notify.as_ref().map(|_| name.companion(Companion::Notify)));
+        }
+        names
+    }
 }
 
 /// A program that is run for each deadline.
