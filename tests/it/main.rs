@@ -11,6 +11,7 @@ mod engine_register;
 mod foreign;
 mod in_process;
 mod order_intake;
+mod order_process;
 mod order_race;
 mod orders;
 mod promises;
