@@ -105,7 +105,7 @@ async fn no_order_is_lost_or_created_twice_when_those_who_create_are_killed() {
     assert!(created.values().all(|times| *times == 1), "once each");
     assert_eq!(all.queue().counts().await.unwrap().scheduled, count as u64, "each with its deadline");
     assert_eq!(all.intake().counts().await.unwrap().dead, 0);
-    println!("{count} orders, {kills_with_work} kills with orders in hand");
+    eprintln!("{count} orders, {kills_with_work} kills with orders in hand");
 }
 
 #[tokio::test]

@@ -59,7 +59,7 @@ async fn each_order_ends_once_and_every_client_is_told_the_truth() {
     ));
     let serve = place.serve().await;
     let (count, seed) = (order_count(), rand::random::<u64>());
-    println!("seed {seed}");
+    eprintln!("seed {seed}");
 
     let all = orders(&server).await;
     // Far enough ahead that all are created before the first is due, also on a slow machine.
@@ -75,7 +75,8 @@ async fn each_order_ends_once_and_every_client_is_told_the_truth() {
     let mut clients = JoinSet::new();
     for client in 0..CLIENTS {
         // Every second order is paid by two clients.
-        let is_mine = |n: &usize| n % CLIENTS == client || (n % 2 == 0 && (n + 1) % CLIENTS == client);
+        let is_mine =
+            |n: &usize| n % CLIENTS == client || (n.is_multiple_of(2) && (n + 1) % CLIENTS == client);
         let share = (0..count).filter(is_mine).map(|n| (n, due_ms(n))).collect();
         clients.spawn(pay(orders(&server).await, share, seed.wrapping_add(client as u64)));
     }
@@ -96,7 +97,7 @@ async fn each_order_ends_once_and_every_client_is_told_the_truth() {
     check(&told, &hashes);
     let with = |status| hashes.values().filter(|order| order.status == status).count();
     let (paid, expired) = (with(Status::Paid), with(Status::Expired));
-    println!("{count} orders, {} payments: {paid} paid, {expired} expired", told.len());
+    eprintln!("{count} orders, {} payments: {paid} paid, {expired} expired", told.len());
     assert_eq!(paid + expired, count);
     assert!(paid > 0 && expired > 0, "there was no race");
 }
