@@ -37,10 +37,12 @@
 //!
 //! - [`error`], [`duration`], [`types`]: what everything else speaks in
 //! - [`config`]: the configuration, raw to checked
+//! - `process`: programs that are run, signalled and ended
 //! - [`redis`]: the way to Redis: connections, scripts, errors, the private server
 //! - [`queue`]: the engine. One verb, one script, one method
 //! - [`handler`]: what runs when a deadline has passed
 //! - [`scheduler`]: polls a queue, runs handlers, settles outcomes
+//! - [`lock`]: one holder at a time, with a fencing number
 //! - [`app`]: what `serve` is made of
 //! - [`cli`]: the commands
 
@@ -50,6 +52,8 @@ pub mod config;
 pub mod duration;
 pub mod error;
 pub mod handler;
+pub mod lock;
+mod process;
 pub mod queue;
 pub mod redis;
 pub mod scheduler;
