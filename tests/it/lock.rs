@@ -84,6 +84,11 @@ impl Door {
         let _: i64 = self.send(redis::cmd("DEL").arg(self.lock_key())).await;
     }
 
+    /// The elements of a list.
+    pub(super) async fn list(&self, key: &str) -> Vec<String> {
+        self.send(redis::cmd("LRANGE").arg(key).arg(&[0, -1])).await
+    }
+
     pub(super) async fn gone(&self) {
         eventually("the lock is free", async || self.token().await.is_none().then_some(())).await;
     }

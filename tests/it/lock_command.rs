@@ -261,3 +261,78 @@ async fn of_many_processes_one_runs_at_a_time() {
     }
     assert_eq!(shop.file("counter").await, "24\n");
 }
+
+/// A store that was told a larger fence refuses: then `read` answers nothing, and `write` 0.
+const READ: &str = "
+    local seen = tonumber(redis.call('HGET', KEYS[1], 'fence') or 0)
+    if tonumber(ARGV[1]) < seen then return false end
+    redis.call('HSET', KEYS[1], 'fence', ARGV[1])
+    return redis.call('HGET', KEYS[1], 'value') or '0'";
+const WRITE: &str = "
+    if redis.call('HGET', KEYS[1], 'fence') ~= ARGV[1] then return 0 end
+    redis.call('HSET', KEYS[1], 'value', ARGV[2])
+    return redis.call('RPUSH', KEYS[2], ARGV[1] .. ' ' .. ARGV[2])";
+
+/// The short form of `scripts/lock-race`.
+#[tokio::test]
+async fn holders_are_killed_at_work_and_no_update_is_lost() {
+    const PATIENT_ONES: usize = 6;
+    const KILLED: usize = 4;
+    const ROUNDS: usize = 8;
+    let shop = Shop::new().await;
+    shop.place.write("read.lua", READ);
+    shop.place.write("write.lua", WRITE);
+    let (socket, counter) = (RedisServer::shared().url().replace("unix://", ""), &shop.door.key);
+    let increment = |pause: &str, ready: &str| {
+        format!(
+            "n=$(redis-cli -s {socket} --eval read.lua counter-{counter} , $OVERDUE_LOCK_FENCE); [ \"$n\" ] || exit 8
+             {ready}; sleep {pause}
+             wrote=$(redis-cli -s {socket} --eval write.lua counter-{counter} writes-{counter} , \
+                 $OVERDUE_LOCK_FENCE $((n + 1)))
+             [ \"$wrote\" != 0 ] || exit 8"
+        )
+    };
+    // These keep the lock to the end, so the store must never refuse them, and none may be told that it is lost.
+    let patient = async || {
+        for _ in 0..ROUNDS {
+            let script = increment("0.01", ":");
+            let mut holder =
+                shop.place.start(&shop.arguments(&["--ttl", "10s", "--wait", "1h"], &script), &[]);
+            assert_eq!(holder.ended().await, Some(0), "{:?}", holder.log());
+        }
+    };
+    // These die with a read behind them. What every other of them ran goes on, and writes when its ttl is over.
+    let killed = async || {
+        for round in 0..KILLED {
+            let name = format!("victim-{round}");
+            let ready = format!("echo $$ > {name}.part; mv {name}.part {name}");
+            let script = increment("1", &ready);
+            let holder = shop.place.start(&shop.arguments(&["--ttl", "500ms", "--wait", "1h"], &script), &[]);
+            let pid = shop.file(&name).await;
+            if round % 2 == 0 {
+                holder.kill9().await;
+            } else {
+                holder.signal("KILL");
+                let group = format!("-{}", pid.trim());
+                let _ = std::process::Command::new("kill").args(["-9", "--", &group]).status();
+                holder.kill9().await;
+            }
+        }
+    };
+    let patient = futures_util::future::join_all((0..PATIENT_ONES).map(|_| patient()));
+    futures_util::future::join(patient, killed()).await;
+
+    let writes = shop.door.list(&format!("writes-{counter}")).await;
+    let number = |text: Option<&str>| -> u64 { text.expect("a word").parse().expect("a number") };
+    let writes: Vec<(u64, u64)> = writes
+        .iter()
+        .map(|line| line.split_whitespace())
+        .map(|mut words| (number(words.next()), number(words.next())))
+        .collect();
+    let sure = PATIENT_ONES * ROUNDS;
+    assert!((sure..=sure + KILLED).contains(&writes.len()), "{} writes", writes.len());
+    for (n, (_, value)) in writes.iter().enumerate() {
+        assert_eq!(*value, n as u64 + 1, "an update was lost: {writes:?}");
+    }
+    assert!(writes.is_sorted_by(|a, b| a.0 < b.0), "a fence came twice, or late: {writes:?}");
+}
