@@ -137,11 +137,11 @@ impl Held {
                 Ok(Err(loss)) => return Ok(Release::Lost(loss)),
                 Err(error) => error,
             };
-            if !may_have_run(&error) {
-                failed = Some(error);
+            let may_help = may_have_run(&error);
+            failed = Some(error);
+            if !may_help {
                 break;
             }
-            failed = Some(error);
             sleep(RELEASE_PAUSE).await;
         }
         if asked >= until {
