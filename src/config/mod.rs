@@ -6,6 +6,7 @@
 //! - `raw`: what a layer may say, every key optional
 //! - `check`: raw to checked; bounds and contradictions
 //! - `origin`: which layer said it, for messages
+//! - `http`: section `[http]`, and tokens, which are never shown
 //! - `redis_url`: the url, which never shows its password
 //! - `webhook`: the keys of that handler; its url and secrets, which are never shown whole
 //!
@@ -13,6 +14,7 @@
 
 mod check;
 mod error;
+mod http;
 mod load;
 mod origin;
 mod raw;
@@ -23,7 +25,6 @@ mod webhook;
 
 use std::{
     collections::BTreeMap,
-    net::SocketAddr,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -33,6 +34,7 @@ use serde::{Serialize, Serializer};
 pub(crate) use self::load::is_setting;
 pub use self::{
     error::ConfigError,
+    http::{HttpConfig, Scope, TlsConfig, TokenConfig, TokenDigest},
     load::Sources,
     redis_url::RedisUrl,
     webhook::{Secret, WebhookConfig, WebhookUrl},
@@ -125,13 +127,6 @@ pub struct RedisConfig {
     pub response_timeout: Duration,
 }
 
-/// The HTTP interface.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct HttpConfig {
-    /// Address and port to listen on.
-    pub listen: SocketAddr,
-}
-
 /// What is logged, and how.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct LogConfig {
@@ -219,6 +214,21 @@ pub struct Backoff {
     pub jitter: f64,
 }
 
+impl HandlerConfig {
+    /// Its `type`.
+    #[must_use]
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::Log => "log",
+            Self::Webhook(_) => "webhook",
+            Self::Stream { .. } => "stream",
+            Self::List { .. } => "list",
+            Self::Command(_) => "command",
+            Self::Pull => "pull",
+        }
+    }
+}
+
 impl Backoff {
     /// The pause after `failures` failures in a row (0 counts as 1). `random` is 0 to 1: at 0 the full jitter
     /// is taken away, at 1 it is added, which may exceed `max` by that share.
@@ -254,6 +264,8 @@ pub enum HandlerConfig {
     },
     /// A program that is run.
     Command(CommandConfig),
+    /// Workers come for it over HTTP.
+    Pull,
 }
 
 /// A program that is run for each deadline.
