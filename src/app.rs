@@ -1,7 +1,7 @@
 //! The composition root: what `serve` starts, and in what order it stops. Only this module sees the whole
 //! configuration.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use tokio::{
@@ -12,12 +12,13 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    config::{Config, HandlerConfig, RedisConfig, Sources},
+    config::{Config, HandlerConfig, HttpConfig, RedisConfig, Sources},
     error,
     handler::{
         Command, Log, Webhook,
         webhook::{Clients, SetupError},
     },
+    http::{Served, Server, SetupError as HttpSetupError},
     queue::{Queue, Sink, SinkKind},
     redis::{
         Redis, Timeouts,
@@ -53,8 +54,20 @@ pub async fn serve(config: Config, sources: Sources) -> anyhow::Result<()> {
         }
     };
     let stop = CancellationToken::new();
-    let mut running = Running::start(&config, &redis, &webhooks, &stop);
-    log_start(&config, embedded.as_ref(), &webhooks);
+    let mut running = Running::new(config.serve.drain_timeout);
+    let served = running.start_queues(&config, &redis, &webhooks, &stop);
+    let http = match listen(&config.http, &redis, served, &stop).await {
+        Ok(http) => http,
+        Err(cause) => {
+            stop.cancel();
+            wind_down(&mut running, embedded).await?;
+            return Err(cause.into());
+        }
+    };
+    log_start(&config, embedded.as_ref(), &webhooks, http.as_ref());
+    if let Some(http) = http {
+        running.start_http(http);
+    }
 
     loop {
         let asked = tokio::select! {
@@ -78,7 +91,7 @@ pub async fn serve(config: Config, sources: Sources) -> anyhow::Result<()> {
         }
     }
     tracing::info!("stopped");
-    anyhow::ensure!(!running.panicked, "a scheduler panicked; see the log");
+    anyhow::ensure!(!running.panicked, "a part of it panicked; see the log");
     Ok(())
 }
 
@@ -117,16 +130,39 @@ async fn redis_to_serve(config: &RedisConfig) -> anyhow::Result<(Redis, Option<E
     Ok((Redis::open(embedded.url(), Timeouts::from(config))?, Some(embedded)))
 }
 
-fn log_start(config: &Config, embedded: Option<&Embedded>, webhooks: &BTreeMap<QueueName, Arc<Webhook>>) {
+/// Listens for HTTP. Several processes may serve the same queues on one machine, so an address that nobody chose may be
+/// taken: the first of them has it.
+async fn listen(
+    config: &HttpConfig,
+    redis: &Redis,
+    queues: Vec<Served>,
+    stop: &CancellationToken,
+) -> Result<Option<Server>, HttpSetupError> {
+    match Server::bind(config, redis.clone(), queues, stop.clone()).await {
+        Err(HttpSetupError::Listen { address, cause }) if !config.listen_configured => {
+            tracing::warn!(%address, %cause, "no HTTP: the default address cannot be had; set `http.listen`");
+            Ok(None)
+        }
+        bound => bound,
+    }
+}
+
+fn log_start(
+    config: &Config,
+    embedded: Option<&Embedded>,
+    webhooks: &BTreeMap<QueueName, Arc<Webhook>>,
+    http: Option<&Server>,
+) {
     let queues = config.queues.keys().map(ToString::to_string).collect::<Vec<_>>().join(",");
     let redis = match (&config.redis.url, embedded) {
         (Some(url), _) => url.to_string(),
         (None, Some(embedded)) => embedded.url().to_owned(),
         (None, None) => String::new(),
     };
+    let http = http.map_or_else(|| "none".to_owned(), |http| http.address().to_string());
     let joined = embedded.is_some_and(Embedded::joined);
     let file = config.file.as_ref().map_or_else(|| "none".to_owned(), |file| file.display().to_string());
-    tracing::info!(version = env!("CARGO_PKG_VERSION"), %queues, %redis, joined, config = file, "serving");
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), %queues, %redis, %http, joined, config = file, "serving");
     for (name, queue) in &config.queues {
         if let HandlerConfig::Stream { max_len: Some(max_len) }
         | HandlerConfig::List { max_len: Some(max_len) } = queue.handler
@@ -146,45 +182,46 @@ fn log_start(config: &Config, embedded: Option<&Embedded>, webhooks: &BTreeMap<Q
     }
 }
 
-/// The schedulers, and the ends through which their settings change.
+/// The schedulers and the HTTP server, and the ends through which the settings of queues change.
 struct Running {
     settings: BTreeMap<QueueName, watch::Sender<Settings>>,
     tasks: JoinSet<()>,
     panicked: bool,
+    drain_timeout: Duration,
 }
 
 impl Running {
-    fn start(
+    fn new(drain_timeout: Duration) -> Self {
+        Self { settings: BTreeMap::new(), tasks: JoinSet::new(), panicked: false, drain_timeout }
+    }
+
+    /// Starts a scheduler for each queue, and answers what HTTP needs to know of them.
+    fn start_queues(
+        &mut self,
         config: &Config,
         redis: &Redis,
         webhooks: &BTreeMap<QueueName, Arc<Webhook>>,
         stop: &CancellationToken,
-    ) -> Self {
-        let mut running = Self { settings: BTreeMap::new(), tasks: JoinSet::new(), panicked: false };
+    ) -> Vec<Served> {
+        let mut served = Vec::new();
         for (name, queue_config) in &config.queues {
             let queue = Queue::new(redis.clone(), &config.redis.prefix, name.clone());
             let (sender, settings) = watch::channel(Settings::from(queue_config));
-            let sink = |kind, max_len: Option<u64>| Sink { kind, max_len };
-            let scheduler = match &queue_config.handler {
-                HandlerConfig::Log => Scheduler::watching(queue, settings, Arc::new(Log)),
-                HandlerConfig::Command(command) => {
-                    Scheduler::watching(queue, settings, Arc::new(Command::new(command.clone())))
-                }
-                HandlerConfig::Webhook(_) => Scheduler::watching(queue, settings, webhooks[name].clone()),
-                HandlerConfig::Stream { max_len } => {
-                    Scheduler::watching_to_sink(queue, settings, sink(SinkKind::Stream, *max_len))
-                }
-                HandlerConfig::List { max_len } => {
-                    Scheduler::watching_to_sink(queue, settings, sink(SinkKind::List, *max_len))
-                }
-            };
-            running.settings.insert(name.clone(), sender);
-            running.tasks.spawn(scheduler.drain_timeout(config.serve.drain_timeout).run(stop.clone()));
+            let scheduler =
+                scheduler(queue.clone(), settings.clone(), &queue_config.handler, webhooks.get(name))
+                    .drain_timeout(self.drain_timeout);
+            served.push(Served::new(queue, settings, queue_config.handler.word(), scheduler.pulse()));
+            self.settings.insert(name.clone(), sender);
+            self.tasks.spawn(scheduler.run(stop.clone()));
         }
-        running
+        served
     }
 
-    /// Returns only if a scheduler ended though nobody asked it to: then the process has to go and be
+    fn start_http(&mut self, http: Server) {
+        self.tasks.spawn(http.run(self.drain_timeout));
+    }
+
+    /// Returns only if a part ended though nobody asked it to: then the process has to go and be
     /// restarted, rather than serve some of its queues.
     async fn failed(&mut self) {
         match self.tasks.join_next().await {
@@ -202,8 +239,34 @@ impl Running {
     fn note(&mut self, ended: Result<(), JoinError>) {
         if let Err(cause) = ended {
             self.panicked = true;
-            tracing::error!(%cause, "a scheduler panicked");
+            tracing::error!(%cause, "a scheduler or the HTTP server panicked");
         }
+    }
+}
+
+fn scheduler(
+    queue: Queue,
+    settings: watch::Receiver<Settings>,
+    handler: &HandlerConfig,
+    webhook: Option<&Arc<Webhook>>,
+) -> Scheduler {
+    let sink = |kind, max_len: Option<u64>| Sink { kind, max_len };
+    match handler {
+        HandlerConfig::Log => Scheduler::watching(queue, settings, Arc::new(Log)),
+        HandlerConfig::Command(command) => {
+            Scheduler::watching(queue, settings, Arc::new(Command::new(command.clone())))
+        }
+        HandlerConfig::Webhook(_) => {
+            let webhook = webhook.expect("`webhooks` has made one for each queue of this type");
+            Scheduler::watching(queue, settings, Arc::<Webhook>::clone(webhook))
+        }
+        HandlerConfig::Stream { max_len } => {
+            Scheduler::watching_to_sink(queue, settings, sink(SinkKind::Stream, *max_len))
+        }
+        HandlerConfig::List { max_len } => {
+            Scheduler::watching_to_sink(queue, settings, sink(SinkKind::List, *max_len))
+        }
+        HandlerConfig::Pull => Scheduler::watching_for_pull(queue, settings),
     }
 }
 

@@ -41,6 +41,7 @@
 //! - [`queue`]: the engine. One verb, one script, one method
 //! - [`handler`]: what runs when a deadline has passed
 //! - [`scheduler`]: polls a queue, runs handlers, settles outcomes
+//! - [`http`]: the interface for callers without Redis access, and for workers in any language
 //! - [`app`]: what `serve` is made of
 //! - [`cli`]: the commands
 
@@ -50,6 +51,7 @@ pub mod config;
 pub mod duration;
 pub mod error;
 pub mod handler;
+pub mod http;
 pub mod queue;
 pub mod redis;
 pub mod scheduler;

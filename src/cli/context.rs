@@ -10,6 +10,7 @@ use crate::{
     config::{Config, ConfigError, Sources},
     error::{Error, Invalid, TroubleKind},
     handler::webhook::SetupError,
+    http::SetupError as HttpSetupError,
     queue::Queue,
     redis::Redis,
     types::QueueName,
@@ -84,6 +85,7 @@ pub fn exit_code(error: &anyhow::Error) -> ExitCode {
     let usage = error.is::<ConfigError>()
         || error.is::<Invalid>()
         || error.is::<SetupError>()
+        || matches!(error.downcast_ref(), Some(HttpSetupError::File { .. }))
         || matches!(error.downcast_ref::<Error>(), Some(Error::Invalid(_)));
     ExitCode::from(match error {
         _ if error.is::<NotFound>() => 3,

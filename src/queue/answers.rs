@@ -2,16 +2,14 @@
 
 use std::{
     fmt,
-    str::FromStr,
     time::{Duration, Instant},
 };
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
-use crate::{
-    error::Invalid,
-    types::{DueAt, Id, Payload, QueueName, ServerTime, Token},
-};
+use super::Cursor;
+use crate::types::{DueAt, Id, Payload, QueueName, ServerTime, Token};
 
 /// When something is due: at an instant, or some time from now by the clock of Redis.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,7 +32,8 @@ pub struct Registration {
 }
 
 /// What `schedule` does with an id that is scheduled already.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, ToSchema, clap::ValueEnum)]
+#[serde(rename_all = "snake_case")]
 pub enum Mode {
     /// The new deadline holds, as with a plain ZADD.
     #[default]
@@ -60,7 +59,7 @@ pub enum Expected {
 }
 
 /// The states of an id that is neither done nor cancelled.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, clap::ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema, clap::ValueEnum)]
 #[serde(rename_all = "snake_case")]
 pub enum State {
     /// Waits for its deadline, or for its next attempt
@@ -334,7 +333,8 @@ pub struct Rejected {
 }
 
 /// All that is known of one id. Its JSON form is what `show` and `list` print.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, ToSchema)]
+#[schema(as = Deadline)]
 pub struct Shown {
     /// The id, if it is within the contract: what the other verbs take.
     #[serde(skip)]
@@ -374,7 +374,8 @@ pub struct Shown {
 }
 
 /// A lease as `show` and `list` print it.
-#[derive(Debug, Clone, Copy, Serialize)]
+#[derive(Debug, Clone, Copy, Serialize, ToSchema)]
+#[schema(as = Lease)]
 pub struct ShownLease {
     /// The token of the claim.
     pub token: Token,
@@ -389,34 +390,6 @@ pub struct Page {
     pub rows: Vec<Shown>,
     /// Where the next page starts; none on the last one.
     pub next: Option<Cursor>,
-}
-
-/// The place of a row in its state: pages continue behind it even when the row itself is gone by then.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Cursor {
-    pub(super) score: String,
-    pub(super) id: Vec<u8>,
-}
-
-impl fmt::Display for Cursor {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}_", self.score)?;
-        self.id.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
-    }
-}
-
-impl FromStr for Cursor {
-    type Err = Invalid;
-
-    fn from_str(text: &str) -> Result<Self, Invalid> {
-        let parsed = text.split_once('_').and_then(|(score, hex)| {
-            score.parse::<f64>().ok()?;
-            let byte = |at: usize| u8::from_str_radix(hex.get(at..at + 2)?, 16).ok();
-            let id = (0..hex.len()).step_by(2).map(byte).collect::<Option<Vec<u8>>>()?;
-            Some(Self { score: score.to_owned(), id })
-        });
-        parsed.ok_or_else(|| Invalid::new("cursor", text, "was not made by `list`: pass one on as it came"))
-    }
 }
 
 /// How much is where, at one instant.

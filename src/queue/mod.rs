@@ -19,6 +19,7 @@
 //! `replay` run in virtual time through the very same scripts.
 
 mod answers;
+mod cursor;
 mod deliver;
 mod inspect;
 mod keys;
@@ -27,10 +28,11 @@ mod reply;
 mod scripts;
 
 pub use answers::{
-    Cancelled, Claim, ClaimOptions, Counts, Cursor, Delivery, Due, Expected, Fired, Lease, Mode, Page,
-    Registration, Rejected, Rescheduled, Retried, Retry, Scheduled, Settled, Shown, ShownLease, Sink,
-    SinkKind, State, Unreadable,
+    Cancelled, Claim, ClaimOptions, Counts, Delivery, Due, Expected, Fired, Lease, Mode, Page, Registration,
+    Rejected, Rescheduled, Retried, Retry, Scheduled, Settled, Shown, ShownLease, Sink, SinkKind, State,
+    Unreadable,
 };
+pub use cursor::Cursor;
 use keys::Keys;
 use redis::Value;
 use reply::Reply;

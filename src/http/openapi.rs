@@ -1,0 +1,147 @@
+//! `/v1/openapi.json`: what `utoipa` reads off the routes, and the errors that follow from what a route is.
+
+use axum::{
+    Extension,
+    body::Bytes,
+    response::{IntoResponse as _, Response},
+};
+use http::header;
+use serde_json::{Map, Value, json};
+use utoipa::openapi::{Info, License, OpenApi, OpenApiBuilder};
+
+use super::problem::{Kind, Problem};
+
+/// The document, made once.
+#[derive(Clone)]
+pub(super) struct Document(Bytes);
+
+/// Errors of single operations, beside those that follow from what they are.
+const ERRORS: [(&str, &[Kind]); 15] = [
+    ("putDeadline", &[Kind::PreconditionFailed]),
+    ("getDeadline", &[Kind::DeadlineNotFound]),
+    (
+        "moveDeadline",
+        &[Kind::DeadlineNotFound, Kind::InFlight, Kind::Dead, Kind::Conflict, Kind::PreconditionFailed],
+    ),
+    ("cancelDeadline", &[Kind::DeadlineNotFound, Kind::Dead]),
+    ("fireDeadline", &[Kind::DeadlineNotFound, Kind::InFlight, Kind::Dead]),
+    ("createDeadline", &[Kind::IdempotencyKeyReused]),
+    ("retryDeadline", &[Kind::DeadlineNotFound, Kind::NotDead]),
+    ("readyz", &[Kind::NotReady, Kind::RedisUnavailable]),
+    ("claim", &[Kind::NotAPullQueue]),
+    ("ack", &[Kind::NotAPullQueue]),
+    ("retry", &[Kind::NotAPullQueue]),
+    ("extend", &[Kind::NotAPullQueue]),
+    ("bury", &[Kind::NotAPullQueue]),
+    ("livez", &[]),
+    ("metrics", &[]),
+];
+
+/// What stands above the routes.
+pub(super) fn head() -> OpenApi {
+    let info = Info::builder()
+        .title("overdue")
+        .version(env!("CARGO_PKG_VERSION"))
+        .description(Some(
+            "Fires deadlines: register, look up and cancel them, and work off what is due. \
+             Errors are application/problem+json (RFC 9457).",
+        ))
+        .license(Some(License::new("MIT")));
+    OpenApiBuilder::new().info(info).build()
+}
+
+/// Adds what the routes do not say themselves. `restricted` is whether tokens are needed.
+pub(super) fn finish(document: &OpenApi, restricted: bool) -> Document {
+    let mut document = serde_json::to_value(document).expect("the document has a JSON form");
+    if let Some(paths) = document["paths"].as_object_mut() {
+        for (path, item) in paths {
+            for (method, operation) in item.as_object_mut().into_iter().flatten() {
+                if let Some(operation) = operation.as_object_mut() {
+                    complete(path, method, operation, restricted);
+                }
+            }
+        }
+    }
+    document["components"]["schemas"]["Problem"] = problem_schema();
+    if restricted {
+        document["components"]["securitySchemes"]["bearer"] =
+            json!({"type": "http", "scheme": "bearer", "description": "Scopes: read, write, work, admin"});
+    }
+    Document(serde_json::to_vec(&document).expect("JSON").into())
+}
+
+fn complete(path: &str, method: &str, operation: &mut Map<String, Value>, restricted: bool) {
+    let id = operation.get("operationId").and_then(Value::as_str).unwrap_or_default();
+    let own = ERRORS.iter().find(|(known, _)| *known == id).map_or(&[][..], |(_, kinds)| kinds);
+    let mut kinds = own.to_vec();
+    kinds.extend([Kind::CrossOrigin, Kind::Internal]);
+    if operation.contains_key("security") && restricted {
+        kinds.extend([Kind::Unauthorized, Kind::Forbidden]);
+    } else {
+        operation.remove("security");
+    }
+    if operation.contains_key("requestBody") {
+        kinds.extend([Kind::MalformedRequest, Kind::UnsupportedMediaType, Kind::InvalidValue]);
+        kinds.extend([Kind::RequestTimeout, Kind::BodyTooLarge]);
+    }
+    let parameters = operation.get("parameters").and_then(Value::as_array).map_or(0, Vec::len);
+    if path.contains("{queue}") {
+        kinds.push(Kind::QueueNotFound);
+    }
+    if parameters > 0 || method == "get" {
+        kinds.extend([Kind::MalformedRequest, Kind::InvalidValue]);
+    }
+    if path.starts_with("/v1/queues") {
+        kinds.push(Kind::RedisUnavailable);
+    }
+    kinds.sort();
+    kinds.dedup();
+    let Some(responses) = operation.get_mut("responses").and_then(Value::as_object_mut) else { return };
+    for group in kinds.chunk_by(|one, other| one.status() == other.status()) {
+        responses.insert(group[0].status().to_string(), response(group));
+    }
+}
+
+/// All errors of one status.
+fn response(kinds: &[Kind]) -> Value {
+    let titles: Vec<&str> = kinds.iter().map(|kind| kind.parts().2).collect();
+    let examples: Map<String, Value> = kinds
+        .iter()
+        .map(|kind| {
+            let problem = Problem::example(*kind);
+            (kind.parts().1.to_owned(), json!({"summary": kind.parts().2, "value": problem.body()}))
+        })
+        .collect();
+    let schema = json!({"$ref": "#/components/schemas/Problem"});
+    let content = json!({"application/problem+json": {"schema": schema, "examples": examples}});
+    let mut response = json!({"description": titles.join("; "), "content": content});
+    if let Some((name, value)) = kinds[0].header() {
+        response["headers"][name.as_str()] = json!({"schema": {"type": "string"}, "example": value});
+    }
+    response
+}
+
+fn problem_schema() -> Value {
+    json!({
+        "type": "object",
+        "description": "What went wrong, by RFC 9457",
+        "required": ["type", "title", "status", "detail"],
+        "properties": {
+            "type": {"type": "string", "description": "A fixed name", "pattern": "^urn:overdue:problem:[a-z-]+$"},
+            "title": {"type": "string", "description": "The same for every problem of the type"},
+            "status": {"type": "integer", "minimum": 400, "maximum": 599},
+            "detail": {"type": "string", "description": "For people; may change"},
+            "field": {"type": "string", "description": "The field, parameter or header at fault"},
+        },
+    })
+}
+
+/// Describe this interface.
+#[utoipa::path(
+    get, path = "/v1/openapi.json", operation_id = "openapi", tag = "health",
+    responses((status = 200, description = "OpenAPI 3.1.", body = serde_json::Value,
+        example = json!({"openapi": "3.1.0"}))),
+)]
+pub(super) async fn document(Extension(Document(bytes)): Extension<Document>) -> Response {
+    ([(header::CONTENT_TYPE, "application/json")], bytes).into_response()
+}
