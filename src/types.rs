@@ -245,6 +245,13 @@ impl<'de> Deserialize<'de> for DueAt {
             fn visit_u64<E: de::Error>(self, ms: u64) -> Result<DueAt, E> {
                 self.visit_i64(i64::try_from(ms).unwrap_or(i64::MAX))
             }
+            /// To JSON, 1e12 and 1000000000000.0 are whole numbers as well.
+            fn visit_f64<E: de::Error>(self, ms: f64) -> Result<DueAt, E> {
+                if ms.fract() == 0.0 {
+                    return self.visit_i64(ms as i64);
+                }
+                Err(E::invalid_value(de::Unexpected::Float(ms), &self))
+            }
         }
         deserializer.deserialize_any(TextOrMs)
     }
@@ -314,7 +321,7 @@ impl ServerTime {
 
 /// The fencing token of a lease. It grows with every claim of the queue, across restarts and failovers,
 /// so a store that remembers the largest token it has seen can refuse a late writer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(transparent)]
 pub struct Token(u64);
 

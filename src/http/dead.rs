@@ -15,7 +15,7 @@ use super::{
 use crate::{
     error::Invalid,
     queue::{MAX_IDS_PER_CALL, Settled, State},
-    types::Id,
+    types::{Id, MAX_ID_BYTES},
 };
 
 /// Which rows.
@@ -49,8 +49,8 @@ pub(super) struct Filter {
     security(("bearer" = ["read"])),
 )]
 pub(super) async fn list(OnQueue(served): OnQueue, mut params: Params) -> Result<Response, Problem> {
-    let reason = params.take_text("reason")?;
-    let prefix = params.take_text("prefix")?.unwrap_or_default();
+    let reason = params.words("reason", 100)?;
+    let prefix = params.words("prefix", MAX_ID_BYTES)?.unwrap_or_default();
     let (limit, cursor) = paging(&mut params)?;
     params.no_more()?;
     let page = collect(&served.queue, State::Dead, limit, cursor, |row| {
@@ -89,6 +89,7 @@ impl<T> TryFrom<Vec<T>> for Bulk<T> {
 /// What became of one of many.
 #[derive(Clone, Copy, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
+#[schema(as = DeadVerdict)]
 enum Verdict {
     /// It was dead, and it is done.
     Done,

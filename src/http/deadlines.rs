@@ -11,9 +11,9 @@ use utoipa::ToSchema;
 
 use super::{
     Served, etag,
-    extract::{Json, OnId},
+    extract::{Json, OnId, present},
     problem::{Kind, Problem},
-    schema::{OneDeadline, When},
+    schema::{IfMatch, IfNoneMatch, OneDeadline, When},
 };
 use crate::{
     duration,
@@ -29,14 +29,17 @@ const MAX_TRIES: u32 = 5;
 #[serde(deny_unknown_fields)]
 pub(super) struct NewDeadline {
     /// When it is due; one in the past is due now. Either this or `delay`.
+    #[serde(default, deserialize_with = "present")]
     #[schema(value_type = Option<When>)]
     pub(super) due_at: Option<DueAt>,
     /// How long from now, by the clock of Redis.
+    #[serde(default, deserialize_with = "present")]
     delay: Option<duration::Text>,
     /// What the handler gets along, up to 64 KiB. Without it, an id that is scheduled keeps the one it has.
     #[schema(value_type = Option<serde_json::Value>)]
     payload: Option<Box<RawValue>>,
     /// What to do with an id that is scheduled already; `replace` if left out.
+    #[serde(default, deserialize_with = "present")]
     mode: Option<Mode>,
 }
 
@@ -151,7 +154,7 @@ impl NewDeadline {
 /// Register a deadline, or move it.
 #[utoipa::path(
     put, path = "/v1/queues/{queue}/deadlines/{id}", operation_id = "putDeadline", tag = "deadlines",
-    params(OneDeadline, ("If-Match" = Option<String>, Header), ("If-None-Match" = Option<String>, Header)),
+    params(OneDeadline, IfMatch, IfNoneMatch),
     request_body(content = NewDeadline, example = json!({"delay": "30m", "payload": {"amount": "100.00"}})),
     responses(
         (status = 201, description = "It was not scheduled; now it is.", body = Registered,
@@ -203,18 +206,21 @@ fn held(shown: &Shown) -> Option<DueAt> {
 #[serde(deny_unknown_fields)]
 pub(super) struct Move {
     /// At this time.
+    #[serde(default, deserialize_with = "present")]
     #[schema(value_type = Option<When>)]
     due_at: Option<DueAt>,
     /// So long from now, by the clock of Redis.
+    #[serde(default, deserialize_with = "present")]
     delay: Option<duration::Text>,
     /// So much later than it is now.
+    #[serde(default, deserialize_with = "present")]
     extend_by: Option<duration::Text>,
 }
 
 /// Move the deadline of a scheduled id; its payload stays, and its attempts start anew.
 #[utoipa::path(
     patch, path = "/v1/queues/{queue}/deadlines/{id}", operation_id = "moveDeadline", tag = "deadlines",
-    params(OneDeadline, ("If-Match" = Option<String>, Header)),
+    params(OneDeadline, IfMatch),
     request_body(content = Move, example = json!({"extend_by": "15m"})),
     responses(
         (status = 200, description = "It was moved.", body = Registered,

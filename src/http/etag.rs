@@ -22,7 +22,9 @@ pub(super) fn expected(headers: &HeaderMap) -> Result<Expected, Problem> {
             bad("If-Match", why)
         }),
         (None, Some(_)) => Err(bad("If-None-Match", "takes only *")),
-        (Some(_), Some(_)) => Err(bad("If-None-Match", "and If-Match contradict each other")),
+        (Some(_), Some(_)) => {
+            Err(Problem::new(Kind::PreconditionFailed, "If-Match and If-None-Match cannot both hold"))
+        }
     }
 }
 

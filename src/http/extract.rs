@@ -1,6 +1,6 @@
 //! What is read of a request. Every rejection is a [`Problem`].
 
-use std::{str::FromStr, sync::Arc};
+use std::{fmt, str::FromStr, sync::Arc};
 
 use axum::{
     body::{Body, Bytes},
@@ -9,13 +9,20 @@ use axum::{
 use clap::ValueEnum;
 use http::{HeaderMap, header, request::Parts};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
-use serde::de::DeserializeOwned;
+use serde::{
+    Deserialize, Deserializer,
+    de::{self, DeserializeOwned},
+};
 
 use super::{
     Api, Served,
     problem::{Kind, Problem},
 };
-use crate::{duration, error::Invalid, types::Id};
+use crate::{
+    duration,
+    error::Invalid,
+    types::{Id, Token},
+};
 
 /// The largest body that is read into memory as a whole.
 const MAX_BODY_BYTES: usize = 1 << 20;
@@ -104,7 +111,7 @@ pub(super) fn too_slow(api: &Api) -> Problem {
 }
 
 fn is_json(bytes: &[u8]) -> bool {
-    serde_json::from_slice::<serde::de::IgnoredAny>(bytes).is_ok()
+    serde_json::from_slice::<de::IgnoredAny>(bytes).is_ok()
 }
 
 /// Reads once more what could not be read, to find out where. Text that is no JSON is malformed; JSON that is not
@@ -128,6 +135,48 @@ fn explain<T: DeserializeOwned>(bytes: &[u8]) -> Problem {
         (path, _) => path.to_owned(),
     };
     Problem::new(Kind::InvalidValue, message).field(field)
+}
+
+/// For fields that may be left out, but not be null: one that was forgotten is no field that was left out.
+pub(super) fn present<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<T>, D::Error> {
+    T::deserialize(deserializer).map(Some)
+}
+
+/// A whole number from 0 to the largest that JavaScript can tell from its neighbours. To JSON, 1e3 and 1000.0 are
+/// whole numbers as well.
+pub(super) struct Whole(pub(super) u64);
+
+impl<'de> Deserialize<'de> for Whole {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        const MAX: f64 = 9_007_199_254_740_991.0;
+        struct Number;
+        impl de::Visitor<'_> for Number {
+            type Value = Whole;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a whole number from 0 to 9007199254740991")
+            }
+            fn visit_u64<E: de::Error>(self, number: u64) -> Result<Whole, E> {
+                if number <= MAX as u64 {
+                    return Ok(Whole(number));
+                }
+                Err(E::invalid_value(de::Unexpected::Unsigned(number), &self))
+            }
+            fn visit_f64<E: de::Error>(self, number: f64) -> Result<Whole, E> {
+                if number.fract() == 0.0 && (0.0..=MAX).contains(&number) {
+                    return Ok(Whole(number as u64));
+                }
+                Err(E::invalid_value(de::Unexpected::Float(number), &self))
+            }
+        }
+        deserializer.deserialize_any(Number)
+    }
+}
+
+/// A token as a claim answered it.
+pub(super) fn token<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Token, D::Error> {
+    Whole::deserialize(deserializer).map(|Whole(token)| Token::new(token))
 }
 
 /// The query of the url. What is left when all known parameters are taken is unknown.
@@ -158,9 +207,14 @@ impl Params {
         self.text(name)?.map(parse).transpose()
     }
 
-    /// A parameter as it stands.
-    pub(super) fn take_text(&mut self, name: &str) -> Result<Option<String>, Problem> {
-        self.text(name)
+    /// A parameter as it stands, of at most so many characters.
+    pub(super) fn words(&mut self, name: &str, most: usize) -> Result<Option<String>, Problem> {
+        let text = self.text(name)?;
+        if text.as_ref().is_some_and(|text| text.chars().count() > most) {
+            let why = format!("`{name}` has more than {most} characters");
+            return Err(Problem::new(Kind::InvalidValue, why).field(name));
+        }
+        Ok(text)
     }
 
     /// One of a few words.

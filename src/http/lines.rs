@@ -12,7 +12,7 @@ use utoipa::ToSchema;
 use super::{
     Api,
     deadlines::due,
-    extract::too_slow,
+    extract::{present, too_slow},
     problem::{Kind, Problem},
     schema::When,
 };
@@ -36,9 +36,11 @@ struct Line<'a> {
     #[schema(value_type = Id)]
     id: Cow<'a, str>,
     /// When it is due. Either this or `delay`.
+    #[serde(default, deserialize_with = "present")]
     #[schema(value_type = Option<When>)]
     due_at: Option<DueAt>,
     /// How long from now, by the clock of Redis.
+    #[serde(default, deserialize_with = "present")]
     delay: Option<duration::Text>,
     /// What the handler gets along.
     #[serde(borrow)]

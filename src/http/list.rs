@@ -14,7 +14,7 @@ use super::{
 use crate::{
     error::Result,
     queue::{Cursor, MAX_IDS_PER_CALL, Page, Queue, Shown, State},
-    types::DueAt,
+    types::{DueAt, MAX_ID_BYTES},
 };
 
 const DEFAULT_LIMIT: usize = 100;
@@ -74,7 +74,7 @@ pub(super) async fn list(
 ) -> std::result::Result<Response, Problem> {
     let state = params.choice::<State>("state")?.unwrap_or(State::Scheduled);
     let (after, before) = (params.take::<DueAt>("due_after")?, params.take::<DueAt>("due_before")?);
-    let prefix = params.take_text("prefix")?.unwrap_or_default();
+    let prefix = params.words("prefix", MAX_ID_BYTES)?.unwrap_or_default();
     let (limit, cursor) = paging(&mut params)?;
     params.no_more()?;
 

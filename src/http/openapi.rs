@@ -62,12 +62,63 @@ pub(super) fn finish(document: &OpenApi, restricted: bool) -> Document {
             }
         }
     }
+    for (name, schema) in document["components"]["schemas"].as_object_mut().into_iter().flatten() {
+        exact(name, schema);
+    }
     document["components"]["schemas"]["Problem"] = problem_schema();
     if restricted {
         document["components"]["securitySchemes"]["bearer"] =
             json!({"type": "http", "scheme": "bearer", "description": "Scopes: read, write, work, admin"});
     }
     Document(serde_json::to_vec(&document).expect("JSON").into())
+}
+
+/// Says what cannot be read off a type. A field that may be left out is never null, and of those that say when, one and
+/// only one is there.
+fn exact(name: &str, schema: &mut Value) {
+    let required: Vec<String> = schema["required"]
+        .as_array()
+        .map(|names| names.iter().filter_map(Value::as_str).map(str::to_owned).collect())
+        .unwrap_or_default();
+    for (field, property) in schema.get_mut("properties").and_then(Value::as_object_mut).into_iter().flatten()
+    {
+        if !required.contains(field) {
+            never_null(property);
+        }
+    }
+    let one_of: &[&str] = match name {
+        "NewDeadline" => &["due_at", "delay"],
+        "Move" => &["due_at", "delay", "extend_by"],
+        _ => return,
+    };
+    let (last, others) = one_of.split_last().expect("there are some");
+    let without = |field: &str| {
+        let rest = one_of.iter().filter(|other| **other != field);
+        json!({"allOf": rest.map(|other| json!({"not": {"required": [other]}})).collect::<Vec<_>>()})
+    };
+    // Not `oneOf`, which those who generate clients take for several types.
+    let last = json!({"required": [last]});
+    let chain = others
+        .iter()
+        .rev()
+        .fold(last, |rest, field| json!({"if": {"required": [field]}, "then": without(field), "else": rest}));
+    for (keyword, value) in chain.as_object().into_iter().flatten() {
+        schema[keyword.as_str()] = value.clone();
+    }
+}
+
+fn never_null(property: &mut Value) {
+    if let Some(types) = property.get_mut("type")
+        && let Some([only, null]) = types.as_array().map(Vec::as_slice)
+        && null == "null"
+    {
+        *types = only.clone();
+    }
+    if let Some([schema, null]) = property["oneOf"].as_array().map(Vec::as_slice)
+        && *null == json!({"type": "null"})
+    {
+        *property = schema.clone();
+    }
 }
 
 fn complete(path: &str, method: &str, operation: &mut Map<String, Value>, restricted: bool) {

@@ -13,9 +13,9 @@ use utoipa::ToSchema;
 use super::{
     Api, Served,
     deadlines::json,
-    extract::{Json, OnQueue},
+    extract::{Json, OnQueue, Whole, present},
     problem::{Kind, Problem},
-    schema::OneQueue,
+    schema::{LeaseTime, OneQueue, WaitTime},
 };
 use crate::{
     duration,
@@ -47,11 +47,16 @@ impl Served {
 #[serde(deny_unknown_fields)]
 pub(super) struct Wanted {
     /// How many at most; 1 if left out.
-    #[schema(minimum = 1, maximum = 1000)]
-    limit: Option<usize>,
+    #[serde(default, deserialize_with = "present")]
+    #[schema(value_type = Option<usize>, minimum = 1, maximum = 1000)]
+    limit: Option<Whole>,
     /// How long they are yours unless extended: 100ms to 24h; the `lease` of the queue if left out.
+    #[serde(default, deserialize_with = "present")]
+    #[schema(value_type = Option<LeaseTime>)]
     lease: Option<duration::Text>,
     /// How long to wait until something is due, up to 30s; not at all if left out.
+    #[serde(default, deserialize_with = "present")]
+    #[schema(value_type = Option<WaitTime>)]
     wait: Option<duration::Text>,
 }
 
@@ -87,7 +92,7 @@ pub(super) async fn claim(
     Json(wanted): Json<Wanted>,
 ) -> Result<Response, Problem> {
     served.check_pull()?;
-    let limit = wanted.limit.unwrap_or(1);
+    let limit = wanted.limit.map_or(1, |Whole(limit)| usize::try_from(limit).unwrap_or(usize::MAX));
     if !(1..=MAX_IDS_PER_CALL).contains(&limit) {
         let why = format!("`{limit}` is no number of 1 to {MAX_IDS_PER_CALL}");
         return Err(Problem::new(Kind::InvalidValue, why).field("limit"));

@@ -39,6 +39,32 @@ pub(super) struct OneDeadline {
     id: Id,
 }
 
+/// The condition that a deadline is still the one that the caller knows.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Header)]
+#[expect(dead_code, reason = "describes a header; `etag` reads it")]
+pub(super) struct IfMatch {
+    /// Change it only if it is scheduled for the time in this entity tag
+    #[param(rename = "If-Match", pattern = r#"^"([1-9][0-9]{11,13}|1[0-9]{14}|2[0-4][0-9]{13})"$"#)]
+    if_match: Option<String>,
+}
+
+/// The condition that there is no such id.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Header)]
+#[expect(dead_code, reason = "describes a header; `etag` reads it")]
+pub(super) struct IfNoneMatch {
+    /// Register it only if it is neither scheduled, leased nor dead
+    #[param(rename = "If-None-Match", pattern = r"^\*$")]
+    if_none_match: Option<String>,
+}
+
+/// How long a claim lasts, as a caller writes it.
+pub(super) struct LeaseTime;
+
+/// How long a claim waits, as a caller writes it.
+pub(super) struct WaitTime;
+
 /// A time as a caller writes it; answers have the first form.
 pub(super) struct When;
 
@@ -118,6 +144,24 @@ schema!(
         .pattern(Some(r"^([0-9]{1,4}(\.[0-9]{1,3})?(ms|s|m|h|d)){1,3}$"))
         .description(Some("a number with a unit: ms, s, m, h or d, or several of them; at most 100 years"))
         .examples([json!("30m"), json!("1h30m")])
+        .build()
+);
+schema!(
+    LeaseTime,
+    "LeaseTime",
+    text()
+        .pattern(Some("^([1-9][0-9]{2,4}ms|[1-9][0-9]{0,3}s|[1-9][0-9]{0,2}m|([1-9]|1[0-9]|2[0-4])h)$"))
+        .description(Some("a duration of 100ms to 24h"))
+        .examples([json!("30s")])
+        .build()
+);
+schema!(
+    WaitTime,
+    "WaitTime",
+    text()
+        .pattern(Some("^([0-9]{1,4}ms|([0-9]|[12][0-9]|30)s)$"))
+        .description(Some("a duration of up to 30s"))
+        .examples([json!("20s")])
         .build()
 );
 schema!(Payload, "Payload", any());

@@ -10,10 +10,10 @@ use super::{
     Served,
     dead::Bulk,
     deadlines::json,
-    extract::{Json, OnQueue},
+    extract::{Json, OnQueue, present, token},
     problem::Problem,
     pull::{AT_ONCE, MAX_LEASE, MIN_LEASE, bounded},
-    schema::OneQueue,
+    schema::{LeaseTime, OneQueue},
 };
 use crate::{
     duration,
@@ -27,6 +27,7 @@ use crate::{
 pub(super) struct Held {
     id: Id,
     /// As the claim answered it.
+    #[serde(deserialize_with = "token")]
     token: Token,
 }
 
@@ -47,6 +48,7 @@ pub(super) struct Done {
 /// What became of one delivery.
 #[derive(Clone, Copy, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
+#[schema(as = SettledVerdict)]
 enum Verdict {
     /// It is done.
     Done,
@@ -124,10 +126,13 @@ pub(super) async fn ack(
 struct Failed {
     id: Id,
     /// As the claim answered it.
+    #[serde(deserialize_with = "token")]
     token: Token,
     /// What went wrong, for people; of over 500 characters the beginning and the end are kept.
+    #[serde(default, deserialize_with = "present")]
     error: Option<String>,
     /// How long to wait; by the queue's backoff if left out.
+    #[serde(default, deserialize_with = "present")]
     delay: Option<duration::Text>,
 }
 
@@ -189,6 +194,8 @@ impl Served {
 #[serde(deny_unknown_fields)]
 pub(super) struct Longer {
     /// 100ms to 24h; the `lease` of the queue if left out.
+    #[serde(default, deserialize_with = "present")]
+    #[schema(value_type = Option<LeaseTime>)]
     lease: Option<duration::Text>,
     #[schema(value_type = Vec<Held>, min_items = 1, max_items = 1000)]
     deliveries: Bulk<Held>,
@@ -224,8 +231,10 @@ pub(super) async fn extend(
 struct Hopeless {
     id: Id,
     /// As the claim answered it.
+    #[serde(deserialize_with = "token")]
     token: Token,
     /// What went wrong, for people; of over 500 characters the beginning and the end are kept.
+    #[serde(default, deserialize_with = "present")]
     error: Option<String>,
 }
 

@@ -346,6 +346,7 @@ pub struct Shown {
     /// Where it is.
     pub state: State,
     /// The deadline as registered; none for an entry whose score was impossible.
+    #[schema(required = true)]
     pub due_at: Option<DueAt>,
     /// When a failed id is tried again, or the new deadline of a leased id that was registered anew.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -380,6 +381,7 @@ pub struct ShownLease {
     /// The token of the claim.
     pub token: Token,
     /// When the lease ends unless it is extended.
+    #[schema(required = true)]
     pub expires_at: Option<DueAt>,
 }
 
