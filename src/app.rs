@@ -1,7 +1,7 @@
 //! The composition root: what `serve` starts, and in what order it stops. Only this module sees the whole
 //! configuration.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use tokio::{
@@ -11,21 +11,22 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
+mod queues;
+
+use queues::Starter;
+
 use crate::{
-    config::{Config, HandlerConfig, OrderConfig, QueueConfig, RedisConfig, Sources},
+    config::{Config, HandlerConfig, HttpConfig, OrderConfig, QueueConfig, RedisConfig, Sources},
     error,
-    handler::{
-        Command, Log, SharedHandler, Webhook,
-        webhook::{Clients, SetupError},
-    },
-    order::{Expirer, Intake, Notify, Orders},
-    queue::{Queue, Sink, SinkKind},
+    handler::{Webhook, webhook::SetupError},
+    http::{Served, Server, SetupError as HttpSetupError},
+    queue::Queue,
     redis::{
         Redis, Timeouts,
         embedded::{self, Embedded, EmbeddedSettings, Stopped},
     },
-    scheduler::{Scheduler, Settings},
-    types::{Companion, QueueName},
+    scheduler::Settings,
+    types::QueueName,
 };
 
 /// The Redis that the configuration names, or the private one that a running `serve` keeps under `data_dir`.
@@ -54,8 +55,20 @@ pub async fn serve(config: Config, sources: Sources) -> anyhow::Result<()> {
         }
     };
     let stop = CancellationToken::new();
-    let mut running = Running::start(&config, &redis, &webhooks, &stop);
-    log_start(&config, embedded.as_ref(), &webhooks);
+    let mut running = Running::new(config.serve.drain_timeout);
+    let served = running.start_queues(&config, &redis, &webhooks, &stop);
+    let http = match listen(&config.http, &redis, served, &stop).await {
+        Ok(http) => http,
+        Err(cause) => {
+            stop.cancel();
+            wind_down(&mut running, embedded).await?;
+            return Err(cause.into());
+        }
+    };
+    log_start(&config, embedded.as_ref(), &webhooks, http.as_ref());
+    if let Some(http) = http {
+        running.start_http(http);
+    }
 
     loop {
         let asked = tokio::select! {
@@ -79,7 +92,7 @@ pub async fn serve(config: Config, sources: Sources) -> anyhow::Result<()> {
         }
     }
     tracing::info!("stopped");
-    anyhow::ensure!(!running.panicked, "a scheduler panicked; see the log");
+    anyhow::ensure!(!running.panicked, "a part of it panicked; see the log");
     Ok(())
 }
 
@@ -99,18 +112,7 @@ async fn wind_down(running: &mut Running, embedded: Option<Embedded>) -> anyhow:
 /// # Errors
 /// If a file that one of them names is missing, or not what it should be.
 pub fn webhooks(config: &Config) -> Result<BTreeMap<QueueName, Arc<Webhook>>, SetupError> {
-    let mut clients = Clients::default();
-    let mut webhooks = BTreeMap::new();
-    for (name, queue) in &config.queues {
-        let (name, handler) = match &queue.handler {
-            HandlerConfig::Order { notify: Some(handler) } => (name.companion(Companion::Notify), &**handler),
-            handler => (name.clone(), handler),
-        };
-        if let HandlerConfig::Webhook(webhook) = handler {
-            webhooks.insert(name, Arc::new(Webhook::new((**webhook).clone(), &mut clients)?));
-        }
-    }
-    Ok(webhooks)
+    queues::webhooks(&config.queues)
 }
 
 async fn redis_to_serve(config: &RedisConfig) -> anyhow::Result<(Redis, Option<Embedded>)> {
@@ -122,16 +124,39 @@ async fn redis_to_serve(config: &RedisConfig) -> anyhow::Result<(Redis, Option<E
     Ok((Redis::open(embedded.url(), Timeouts::from(config))?, Some(embedded)))
 }
 
-fn log_start(config: &Config, embedded: Option<&Embedded>, webhooks: &BTreeMap<QueueName, Arc<Webhook>>) {
+/// Listens for HTTP. Several processes may serve the same queues on one machine, so an address that nobody chose may be
+/// taken: the first of them has it.
+async fn listen(
+    config: &HttpConfig,
+    redis: &Redis,
+    queues: Vec<Served>,
+    stop: &CancellationToken,
+) -> Result<Option<Server>, HttpSetupError> {
+    match Server::bind(config, redis.clone(), queues, stop.clone()).await {
+        Err(HttpSetupError::Listen { address, cause }) if !config.listen_configured => {
+            tracing::warn!(%address, %cause, "no HTTP: the default address cannot be had; set `http.listen`");
+            Ok(None)
+        }
+        bound => bound,
+    }
+}
+
+fn log_start(
+    config: &Config,
+    embedded: Option<&Embedded>,
+    webhooks: &BTreeMap<QueueName, Arc<Webhook>>,
+    http: Option<&Server>,
+) {
     let queues = config.queues.keys().map(ToString::to_string).collect::<Vec<_>>().join(",");
     let redis = match (&config.redis.url, embedded) {
         (Some(url), _) => url.to_string(),
         (None, Some(embedded)) => embedded.url().to_owned(),
         (None, None) => String::new(),
     };
+    let http = http.map_or_else(|| "none".to_owned(), |http| http.address().to_string());
     let joined = embedded.is_some_and(Embedded::joined);
     let file = config.file.as_ref().map_or_else(|| "none".to_owned(), |file| file.display().to_string());
-    tracing::info!(version = env!("CARGO_PKG_VERSION"), %queues, %redis, joined, config = file, "serving");
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), %queues, %redis, %http, joined, config = file, "serving");
     for (name, queue) in &config.queues {
         if let HandlerConfig::Stream { max_len: Some(max_len) }
         | HandlerConfig::List { max_len: Some(max_len) } = queue.handler
@@ -151,62 +176,44 @@ fn log_start(config: &Config, embedded: Option<&Embedded>, webhooks: &BTreeMap<Q
     }
 }
 
-/// The schedulers, and the ends through which their settings change.
+/// The schedulers and the HTTP server, and the ends through which the settings of queues change.
 struct Running {
     settings: BTreeMap<QueueName, watch::Sender<Settings>>,
     tasks: JoinSet<()>,
     panicked: bool,
+    drain_timeout: Duration,
 }
 
 impl Running {
-    fn start(
+    fn new(drain_timeout: Duration) -> Self {
+        Self { settings: BTreeMap::new(), tasks: JoinSet::new(), panicked: false, drain_timeout }
+    }
+
+    /// Starts what each queue needs, and answers what HTTP needs to know of them.
+    fn start_queues(
+        &mut self,
         config: &Config,
         redis: &Redis,
         webhooks: &BTreeMap<QueueName, Arc<Webhook>>,
         stop: &CancellationToken,
-    ) -> Self {
-        let mut running = Self { settings: BTreeMap::new(), tasks: JoinSet::new(), panicked: false };
-        let drain_timeout = config.serve.drain_timeout;
+    ) -> Vec<Served> {
+        let mut served = Vec::new();
+        let (tasks, drain_timeout) = (&mut self.tasks, self.drain_timeout);
+        let mut starter = Starter { webhooks, tasks, drain_timeout, stop };
         for (name, queue_config) in &config.queues {
             let queue = Queue::new(redis.clone(), &config.redis.prefix, name.clone());
             let (sender, settings) = watch::channel(Settings::from(queue_config));
-            running.settings.insert(name.clone(), sender);
-            let mut deliver = |scheduler: Scheduler| {
-                running.tasks.spawn(scheduler.drain_timeout(drain_timeout).run(stop.clone()));
-            };
-            let mut to_sink = |kind, max_len: &Option<u64>| {
-                let sink = Sink { kind, max_len: *max_len };
-                deliver(Scheduler::watching_to_sink(queue.clone(), settings.clone(), sink));
-            };
-            match &queue_config.handler {
-                HandlerConfig::Stream { max_len } => to_sink(SinkKind::Stream, max_len),
-                HandlerConfig::List { max_len } => to_sink(SinkKind::List, max_len),
-                HandlerConfig::Order { notify } => {
-                    let told = Notify::queue(&queue);
-                    let handler =
-                        notify.as_deref().and_then(|told_by| handler_of(told_by, told.name(), webhooks));
-                    let orders = Orders::with(queue, &queue_config.order);
-                    let expirer = Expirer::new(orders.clone())
-                        .notify(handler.is_some())
-                        .max_events(queue_config.order.max_events);
-                    if let Some(handler) = handler {
-                        let notify = Arc::new(Notify::shared(handler));
-                        deliver(Scheduler::watching(told, settings.clone(), notify));
-                    }
-                    running.tasks.spawn(expirer.watching(settings.clone(), stop.clone()));
-                    running.tasks.spawn(Intake::new(orders).watching(settings, stop.clone()));
-                }
-                HandlerConfig::Log | HandlerConfig::Webhook(_) | HandlerConfig::Command(_) => {
-                    if let Some(handler) = handler_of(&queue_config.handler, name, webhooks) {
-                        deliver(Scheduler::watching(queue, settings, handler));
-                    }
-                }
-            }
+            served.extend(starter.start(queue, &settings, queue_config));
+            self.settings.insert(name.clone(), sender);
         }
-        running
+        served
     }
 
-    /// Returns only if a scheduler ended though nobody asked it to: then the process has to go and be
+    fn start_http(&mut self, http: Server) {
+        self.tasks.spawn(http.run(self.drain_timeout));
+    }
+
+    /// Returns only if a part ended though nobody asked it to: then the process has to go and be
     /// restarted, rather than serve some of its queues.
     async fn failed(&mut self) {
         match self.tasks.join_next().await {
@@ -224,22 +231,8 @@ impl Running {
     fn note(&mut self, ended: Result<(), JoinError>) {
         if let Err(cause) = ended {
             self.panicked = true;
-            tracing::error!(%cause, "a scheduler panicked");
+            tracing::error!(%cause, "a scheduler or the HTTP server panicked");
         }
-    }
-}
-
-/// The handler of a queue that runs in this process; none for those that are a script in Redis.
-fn handler_of(
-    config: &HandlerConfig,
-    queue: &QueueName,
-    webhooks: &BTreeMap<QueueName, Arc<Webhook>>,
-) -> Option<SharedHandler> {
-    match config {
-        HandlerConfig::Log => Some(Arc::new(Log)),
-        HandlerConfig::Command(command) => Some(Arc::new(Command::new(command.clone()))),
-        HandlerConfig::Webhook(_) => Some(webhooks[queue].clone()),
-        HandlerConfig::Stream { .. } | HandlerConfig::List { .. } | HandlerConfig::Order { .. } => None,
     }
 }
 

@@ -1,6 +1,8 @@
 //! Durations as people write them in the configuration and on the command line: `250ms`, `30m`, `1h30m`.
 
-use std::time::Duration;
+use std::{fmt, time::Duration};
+
+use serde::{Deserialize, Deserializer, de};
 
 use crate::error::Invalid;
 
@@ -66,6 +68,27 @@ pub fn format(duration: Duration) -> String {
         }
     }
     text
+}
+
+/// A duration as it stands in a file or a request. A bare number is the usual mistake, so the message for it says
+/// what to write.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Text(pub Duration);
+
+impl<'de> Deserialize<'de> for Text {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Quoted;
+        impl de::Visitor<'_> for Quoted {
+            type Value = Text;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(r#"a duration in quotes, like "250ms", "30m", "2h" or "1h30m""#)
+            }
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<Text, E> {
+                parse(text).map(Text).map_err(E::custom)
+            }
+        }
+        deserializer.deserialize_str(Quoted)
+    }
 }
 
 #[cfg(test)]

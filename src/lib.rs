@@ -44,6 +44,7 @@
 //! - [`scheduler`]: polls a queue, runs handlers, settles outcomes
 //! - [`order`]: orders that expire when they are not paid, on top of the queue verbs
 //! - [`lock`]: one holder at a time, with a fencing number
+//! - [`http`]: the interface for callers without Redis access, and for workers in any language
 //! - [`app`]: what `serve` is made of
 //! - [`cli`]: the commands
 
@@ -53,6 +54,7 @@ pub mod config;
 pub mod duration;
 pub mod error;
 pub mod handler;
+pub mod http;
 pub mod lock;
 pub mod order;
 mod process;

@@ -7,7 +7,7 @@ use std::{
 };
 
 /// The modules in the order in which they may import each other: each only what stands before it.
-const ORDER: [&str; 14] = [
+const ORDER: [&str; 15] = [
     "error",
     "duration",
     "types",
@@ -19,6 +19,7 @@ const ORDER: [&str; 14] = [
     "scheduler",
     "order",
     "lock",
+    "http",
     "app",
     "cli",
     "main",

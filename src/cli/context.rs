@@ -10,6 +10,7 @@ use crate::{
     config::{Config, ConfigError, Sources},
     error::{Error, Invalid, TroubleKind},
     handler::webhook::SetupError,
+    http::SetupError as HttpSetupError,
     queue::Queue,
     redis::Redis,
     types::QueueName,
@@ -85,6 +86,7 @@ pub fn exit_code(error: &anyhow::Error) -> ExitCode {
     let usage = error.is::<ConfigError>()
         || error.is::<Invalid>()
         || error.is::<SetupError>()
+        || matches!(error.downcast_ref(), Some(HttpSetupError::File { .. }))
         || matches!(error.downcast_ref::<Error>(), Some(Error::Invalid(_)));
     if let Some(cannot) = error.downcast_ref::<CannotRun>() {
         return ExitCode::from(cannot.code());

@@ -18,7 +18,7 @@ use crate::{
     duration,
     error::Invalid,
     queue::{Due, Expected, MAX_IDS_PER_CALL, Mode, Queue, Registration, Scheduled},
-    types::{Id, MAX_PAYLOAD_BYTES, Payload, QueueName},
+    types::{DueAt, Id, MAX_PAYLOAD_BYTES, Payload, QueueName},
 };
 
 /// Longest line: an id, a payload in which JSON escapes every byte, and the rest.
@@ -79,9 +79,9 @@ struct Report {
 #[serde(deny_unknown_fields)]
 struct Line<'a> {
     id: String,
+    due_at: Option<DueAt>,
+    delay: Option<duration::Text>,
     #[serde(borrow)]
-    due_at: Option<&'a RawValue>,
-    delay: Option<String>,
     payload: Option<&'a RawValue>,
 }
 
@@ -206,18 +206,12 @@ type Lines<'a> = Box<dyn Iterator<Item = (u64, anyhow::Result<Registration>)> + 
 fn parse_json(line: &[u8]) -> anyhow::Result<Registration> {
     let line: Line<'_> = ndjson_lines::parse(line)?;
     let due = match (line.due_at, line.delay) {
-        // Text or a number: both are what DueAt reads, once the quotes are gone.
-        (Some(at), None) => Due::At(at.get().trim_matches('"').parse()?),
-        (None, Some(delay)) => Due::In(duration::parse(&delay)?),
+        (Some(at), None) => Due::At(at),
+        (None, Some(duration::Text(delay))) => Due::In(delay),
         _ => bail!("needs either `due_at` or `delay`"),
     };
-    let payload = line.payload.map(RawValue::get).filter(|json| *json != "null");
-    let payload = payload.map(|json| match serde_json::from_str::<String>(json) {
-        // A JSON string that holds no JSON itself is text, as `export` wrote it.
-        Ok(text) if serde_json::from_str::<&RawValue>(&text).is_err() => Payload::new(text),
-        _ => Payload::new(json),
-    });
-    Ok(Registration { id: Id::new(line.id)?, due, payload: payload.transpose()? })
+    let payload = line.payload.map(Payload::from_json).transpose()?.flatten();
+    Ok(Registration { id: Id::new(line.id)?, due, payload })
 }
 
 fn csv<'a>(input: impl BufRead + Send + 'a) -> anyhow::Result<Lines<'a>> {

@@ -5,12 +5,12 @@ use std::{fmt::Display, ops::RangeInclusive, path::PathBuf, time::Duration};
 use tracing_subscriber::filter::{EnvFilter, LevelFilter};
 
 use super::{
-    Backoff, CircuitBreaker, CommandConfig, ConfigError, HANDLER_TIMEOUT, HandlerConfig, HttpConfig,
-    LogConfig, LogFormat, OrderConfig, QueueConfig, RedisConfig, RedisUrl, ServeConfig, WebhookConfig,
+    Backoff, CircuitBreaker, CommandConfig, ConfigError, HANDLER_TIMEOUT, HandlerConfig, LogConfig,
+    LogFormat, OrderConfig, QueueConfig, RedisConfig, RedisUrl, ServeConfig, WebhookConfig,
     origin::Origins,
     raw::{
-        RawBackoff, RawCircuitBreaker, RawDuration, RawHandler, RawHttp, RawLog, RawOrder, RawQueue,
-        RawRedis, RawServe,
+        RawBackoff, RawCircuitBreaker, RawDuration, RawHandler, RawLog, RawOrder, RawQueue, RawRedis,
+        RawServe,
     },
 };
 use crate::{duration, error::Invalid, types::QueueName};
@@ -43,7 +43,7 @@ impl<'a> Section<'a> {
         Self { origins, path: path.into() }
     }
 
-    fn below(&self, name: &'a str) -> Self {
+    pub(super) fn below(&self, name: &'a str) -> Self {
         let mut path = self.path.clone();
         path.push(name);
         Self { origins: self.origins, path }
@@ -51,6 +51,11 @@ impl<'a> Section<'a> {
 
     fn key(&'a self, name: &'a str) -> Vec<&'a str> {
         self.below(name).path
+    }
+
+    /// True if one of the user's layers has the key.
+    pub(super) fn is_set(&self, name: &str) -> bool {
+        self.origins.of(&self.key(name)).is_some()
     }
 
     pub(super) fn bad(&self, name: &str, why: impl Display) -> ConfigError {
@@ -62,7 +67,12 @@ impl<'a> Section<'a> {
         self.origins.error(&self.key(name), &[&self.key(other)], &why.to_string())
     }
 
-    fn number<T: TryFrom<i64>>(&self, name: &str, value: i64, bounds: RangeInclusive<i64>) -> Result<T> {
+    pub(super) fn number<T: TryFrom<i64>>(
+        &self,
+        name: &str,
+        value: i64,
+        bounds: RangeInclusive<i64>,
+    ) -> Result<T> {
         let checked = if bounds.contains(&value) { T::try_from(value).ok() } else { None };
         checked.ok_or_else(|| {
             self.bad(name, format!("is {value}; it must be {} to {}", bounds.start(), bounds.end()))
@@ -77,7 +87,7 @@ impl<'a> Section<'a> {
         Ok(timeout)
     }
 
-    fn one_of<T: Clone>(&self, name: &str, value: &str, choices: &[(&str, T)]) -> Result<T> {
+    pub(super) fn one_of<T: Clone>(&self, name: &str, value: &str, choices: &[(&str, T)]) -> Result<T> {
         let chosen = choices.iter().find(|(word, _)| *word == value);
         chosen.map(|(_, choice)| choice.clone()).ok_or_else(|| {
             let words: Vec<&str> = choices.iter().map(|(word, _)| *word).collect();
@@ -87,7 +97,7 @@ impl<'a> Section<'a> {
 }
 
 /// The value of a key that the reference sets, which a test holds. No layer can unset a key.
-fn set<T>(value: Option<T>) -> T {
+pub(super) fn set<T>(value: Option<T>) -> T {
     value.expect("config/overdue.toml sets every key that has a default")
 }
 
@@ -124,16 +134,6 @@ pub(super) fn redis(raw: RawRedis, section: &Section<'_>) -> Result<RedisConfig>
         connect_timeout: section.timeout("connect_timeout", raw.connect_timeout)?,
         response_timeout: section.timeout("response_timeout", raw.response_timeout)?,
     })
-}
-
-pub(super) fn http(raw: RawHttp, section: &Section<'_>) -> Result<HttpConfig> {
-    let listen = set(raw.listen);
-    let listen = listen.parse().map_err(|_| {
-        let listen = listen.escape_debug();
-        section
-            .bad("listen", format!("is `{listen}`; write address and port like 127.0.0.1:7700 or [::]:7700"))
-    })?;
-    Ok(HttpConfig { listen })
 }
 
 pub(super) fn log(raw: RawLog, section: &Section<'_>) -> Result<LogConfig> {
@@ -264,8 +264,9 @@ fn circuit_breaker(raw: RawCircuitBreaker, section: &Section<'_>) -> Result<Circ
 /// Each type takes its keys out of `raw`; what is left belongs to another one.
 fn handler(mut raw: RawHandler, section: &Section<'_>) -> Result<HandlerConfig> {
     type Check = fn(&mut RawHandler, &Section<'_>) -> Result<HandlerConfig>;
-    let types: [(&str, Check); 6] = [
+    let types: [(&str, Check); 7] = [
         ("log", |_, _| Ok(HandlerConfig::Log)),
+        ("pull", |_, _| Ok(HandlerConfig::Pull)),
         ("webhook", |raw, section| Ok(HandlerConfig::Webhook(Box::new(WebhookConfig::check(raw, section)?)))),
         ("command", |raw, section| command(raw, section).map(HandlerConfig::Command)),
         ("stream", |raw, section| Ok(HandlerConfig::Stream { max_len: max_len(raw, section)? })),

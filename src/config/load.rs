@@ -12,6 +12,7 @@ use config::{Environment, File, FileFormat};
 use super::{
     Config, ConfigError, REFERENCE,
     check::{self, Section},
+    http,
     origin::{Origins, SourceFile, Variable, readable},
     raw::RawConfig,
 };
@@ -82,7 +83,7 @@ fn checked(raw: RawConfig, origins: Origins, queues_configured: bool) -> Result<
     }
     Ok(Config {
         redis: check::redis(raw.redis, &Section::new(&origins, ["redis"]))?,
-        http: check::http(raw.http, &Section::new(&origins, ["http"]))?,
+        http: http::http(raw.http, &Section::new(&origins, ["http"]))?,
         log: check::log(raw.log, &Section::new(&origins, ["log"]))?,
         serve: check::serve(raw.serve, &Section::new(&origins, ["serve"]))?,
         queues,

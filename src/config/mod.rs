@@ -6,6 +6,7 @@
 //! - `raw`: what a layer may say, every key optional
 //! - `check`: raw to checked; bounds and contradictions
 //! - `origin`: which layer said it, for messages
+//! - `http`: section `[http]`, and tokens, which are never shown
 //! - `redis_url`: the url, which never shows its password
 //! - `webhook`: the keys of that handler; its url and secrets, which are never shown whole
 //!
@@ -13,6 +14,7 @@
 
 mod check;
 mod error;
+mod http;
 mod load;
 mod origin;
 mod raw;
@@ -23,7 +25,6 @@ mod webhook;
 
 use std::{
     collections::BTreeMap,
-    net::SocketAddr,
     path::{Path, PathBuf},
     sync::LazyLock,
     time::Duration,
@@ -34,6 +35,7 @@ use serde::{Serialize, Serializer};
 pub(crate) use self::load::is_setting;
 pub use self::{
     error::ConfigError,
+    http::{HttpConfig, Scope, TlsConfig, TokenConfig, TokenDigest},
     load::Sources,
     redis_url::RedisUrl,
     webhook::{Secret, WebhookConfig, WebhookUrl},
@@ -138,13 +140,6 @@ pub struct RedisConfig {
     /// How long to wait for the answer to one command, above 0.
     #[serde(serialize_with = "duration_as_text")]
     pub response_timeout: Duration,
-}
-
-/// The HTTP interface.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct HttpConfig {
-    /// Address and port to listen on.
-    pub listen: SocketAddr,
 }
 
 /// What is logged, and how.
@@ -293,9 +288,25 @@ pub enum HandlerConfig {
         #[serde(skip_serializing_if = "Option::is_none")]
         notify: Option<Box<HandlerConfig>>,
     },
+    /// Workers come for it over HTTP.
+    Pull,
 }
 
 impl HandlerConfig {
+    /// Its `type`.
+    #[must_use]
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::Log => "log",
+            Self::Webhook(_) => "webhook",
+            Self::Stream { .. } => "stream",
+            Self::List { .. } => "list",
+            Self::Command(_) => "command",
+            Self::Order { .. } => "order",
+            Self::Pull => "pull",
+        }
+    }
+
     /// What `serve` delivers for a queue with this handler: the queue, and its companions if it is one of orders.
     #[must_use]
     pub fn queues(&self, name: &QueueName) -> Vec<QueueName> {

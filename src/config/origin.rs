@@ -7,7 +7,7 @@ use toml::de::DeTable;
 use super::{error::ConfigError, redis_url::hide_password};
 
 /// A line with one of these may hold a secret, and is not shown.
-const SECRET_WORDS: [&str; 6] = ["@", "pass", "secret", "whsec_", "headers", "url"];
+const SECRET_WORDS: [&str; 7] = ["@", "pass", "secret", "whsec_", "headers", "url", "token"];
 
 /// The layers that the user wrote, least important first.
 pub(super) struct Origins {
@@ -45,7 +45,7 @@ impl Origins {
     }
 
     /// Where a key (or one below it) was set last; `None` = nowhere, it has its default.
-    fn of(&self, key: &[&str]) -> Option<String> {
+    pub(super) fn of(&self, key: &[&str]) -> Option<String> {
         if self.redis_url_flag && key == ["redis", "url"] {
             return Some("--redis-url".to_owned());
         }
@@ -107,7 +107,9 @@ impl SourceFile {
         let rendered = error.to_string();
         let place: Vec<&str> = rendered.lines().skip(1).take(3).collect();
         let secret = SECRET_WORDS.iter().any(|word| place.concat().contains(word))
-            || self.section_at(error.span().map_or(0, |span| span.start)).contains("headers");
+            || ["headers", "tokens"]
+                .iter()
+                .any(|word| self.section_at(error.span().map_or(0, |span| span.start)).contains(word));
         let shown = error.span().is_some() && !secret;
         let snippet = if shown { format!("\n{}", place.join("\n")) } else { String::new() };
         ConfigError::File { path: self.path.clone(), line, column, why: readable(error.message()), snippet }

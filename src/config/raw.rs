@@ -1,11 +1,9 @@
 //! What a layer may say: every key optional, none unknown. Each layer alone is read into this, and so is the
 //! merged whole, in which the reference has left no key with a default unset.
 
-use std::{collections::BTreeMap, fmt, time::Duration};
+use std::{collections::BTreeMap, fmt};
 
 use serde::{Deserialize, Deserializer, de};
-
-use crate::duration;
 
 #[derive(Deserialize, Default)]
 #[serde(deny_unknown_fields, default, expecting = "a section with keys")]
@@ -32,6 +30,28 @@ pub(super) struct RawRedis {
 #[serde(deny_unknown_fields, default, expecting = "a section with keys")]
 pub(super) struct RawHttp {
     pub(super) listen: Option<String>,
+    pub(super) insecure: Option<bool>,
+    pub(super) max_connections: Option<i64>,
+    pub(super) idle_timeout: Option<RawDuration>,
+    pub(super) tls: RawTls,
+    pub(super) tokens: BTreeMap<String, RawToken>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields, default, expecting = "a section with keys")]
+pub(super) struct RawTls {
+    pub(super) cert_file: Option<String>,
+    pub(super) key_file: Option<String>,
+    pub(super) client_ca_file: Option<String>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields, default, expecting = "a section with keys")]
+pub(super) struct RawToken {
+    pub(super) scopes: Option<RawList>,
+    pub(super) token: Option<RawList>,
+    pub(super) token_file: Option<RawList>,
+    pub(super) sha256: Option<RawList>,
 }
 
 #[derive(Deserialize, Default)]
@@ -154,22 +174,5 @@ impl<'de> Deserialize<'de> for RawList {
     }
 }
 
-/// A duration is parsed while its layer is read, so that the message has the line. A bare number is the
-/// usual mistake, so the message for it says what to write.
-pub(super) struct RawDuration(pub(super) Duration);
-
-impl<'de> Deserialize<'de> for RawDuration {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Text;
-        impl de::Visitor<'_> for Text {
-            type Value = RawDuration;
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str(r#"a duration in quotes, like "250ms", "30m", "2h" or "1h30m""#)
-            }
-            fn visit_str<E: de::Error>(self, text: &str) -> Result<RawDuration, E> {
-                duration::parse(text).map(RawDuration).map_err(E::custom)
-            }
-        }
-        deserializer.deserialize_str(Text)
-    }
-}
+/// A duration is parsed while its layer is read, so that the message has the line.
+pub(super) use crate::duration::Text as RawDuration;

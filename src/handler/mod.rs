@@ -9,6 +9,7 @@ pub mod webhook;
 use std::{future::Future, pin::Pin, sync::Arc, time::Duration};
 
 pub use command::Command;
+pub(crate) use event::EventData;
 pub use log::Log;
 pub use webhook::Webhook;
 

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::fields::{Fields, RESERVED};
 use crate::{
@@ -12,7 +13,7 @@ use crate::{
 };
 
 /// Where an order is: `created`, then exactly one of the others for good.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, clap::ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema, clap::ValueEnum)]
 #[serde(rename_all = "snake_case")]
 pub enum Status {
     /// Waits to be paid until its deadline
@@ -63,7 +64,7 @@ pub struct NewOrder {
 }
 
 /// An order as it stands in Redis. Its JSON form is what the commands, HTTP and `notify` give out.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Order {
     /// Its id.
     pub id: Id,

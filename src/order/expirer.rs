@@ -8,8 +8,7 @@ use tokio_util::sync::CancellationToken;
 use super::{Orders, lifecycle::ExpireOptions};
 use crate::{
     error::Result,
-    queue::Queue,
-    scheduler::{self, Settings, Source, Ticked},
+    scheduler::{self, Pulse, Settings, Source, Ticked},
 };
 
 /// How often to look for what is beyond its retention.
@@ -24,13 +23,21 @@ pub struct Expirer {
     max_events: Option<u64>,
     upcoming: Vec<Vec<u8>>,
     trimmed: Option<Instant>,
+    pulse: Pulse,
 }
 
 impl Expirer {
     /// Expires `orders`.
     #[must_use]
     pub fn new(orders: Orders) -> Self {
-        Self { orders, notify: false, max_events: None, upcoming: Vec::new(), trimmed: None }
+        Self {
+            orders,
+            notify: false,
+            max_events: None,
+            upcoming: Vec::new(),
+            trimmed: None,
+            pulse: Pulse::default(),
+        }
     }
 
     /// Whether each expired order is to be put into the queue that [`Notify`](super::Notify) is the handler of.
@@ -45,6 +52,12 @@ impl Expirer {
         Self { max_events, ..self }
     }
 
+    /// Shows whether it polls with success, while it runs.
+    #[must_use]
+    pub fn pulse(&self) -> Pulse {
+        self.pulse.clone()
+    }
+
     /// Runs until `stop` is cancelled, through every error of Redis.
     pub async fn run(self, settings: Settings, stop: CancellationToken) {
         self.watching(scheduler::fixed(settings), stop).await;
@@ -52,8 +65,8 @@ impl Expirer {
 
     /// The same with settings that may change while it runs.
     pub(crate) async fn watching(self, settings: watch::Receiver<Settings>, stop: CancellationToken) {
-        let queue: Queue = self.orders.queue().clone();
-        scheduler::poll(self, queue, settings, stop).await;
+        let (queue, pulse) = (self.orders.queue().clone(), self.pulse());
+        scheduler::poll(self, queue, settings, pulse, stop).await;
     }
 
     /// At most once a minute, and with every tick as long as there is more than one call removes.

@@ -14,7 +14,7 @@ pub const MAX_FIELD_BYTES: usize = 30 * 1024;
 /// Longest name of a field in bytes.
 pub const MAX_NAME_BYTES: usize = 64;
 /// What the scripts write into an order themselves.
-pub(super) const RESERVED: [&str; 7] =
+pub(crate) const RESERVED: [&str; 7] =
     ["digest", "status", "created_at", "due_at", "paid_at", "cancelled_at", "expired_at"];
 /// The field that must be a decimal number, where there is one.
 const AMOUNT: &str = "amount";

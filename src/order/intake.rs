@@ -8,7 +8,7 @@ use super::{Created, Fields, NewOrder, Orders};
 use crate::{
     error::Result,
     queue::{ClaimOptions, Delivery, Due, Lease, MAX_FAILURES_PER_CALL, Rejected, Unreadable},
-    scheduler::{self, Settings, Source, Ticked},
+    scheduler::{self, Pulse, Settings, Source, Ticked},
     types::{DueAt, Token},
 };
 
@@ -16,13 +16,20 @@ use crate::{
 /// and since creating twice is creating once, one that dies in the middle does no harm.
 pub struct Intake {
     orders: Orders,
+    pulse: Pulse,
 }
 
 impl Intake {
     /// Creates what was submitted to `orders`.
     #[must_use]
     pub fn new(orders: Orders) -> Self {
-        Self { orders }
+        Self { orders, pulse: Pulse::default() }
+    }
+
+    /// Shows whether it polls with success, while it runs.
+    #[must_use]
+    pub fn pulse(&self) -> Pulse {
+        self.pulse.clone()
     }
 
     /// Runs until `stop` is cancelled, through every error of Redis.
@@ -32,8 +39,8 @@ impl Intake {
 
     /// The same with settings that may change while it runs.
     pub(crate) async fn watching(self, settings: watch::Receiver<Settings>, stop: CancellationToken) {
-        let intake = self.orders.intake().clone();
-        scheduler::poll(self, intake, settings, stop).await;
+        let (intake, pulse) = (self.orders.intake().clone(), self.pulse());
+        scheduler::poll(self, intake, settings, pulse, stop).await;
     }
 
     /// Creates what can be read, and sets the rest aside.

@@ -48,13 +48,14 @@ pub use answers::{
     Submitted, Verdict,
 };
 pub use expirer::Expirer;
+pub(crate) use fields::RESERVED;
 pub use fields::{Fields, MAX_FIELD_BYTES, MAX_FIELDS, MAX_NAME_BYTES};
 pub use intake::Intake;
 pub use notify::Notify;
 
 use crate::{
     config::OrderConfig,
-    queue::Queue,
+    queue::{Due, Queue},
     types::{Companion, ServerTime},
 };
 
@@ -63,6 +64,7 @@ use crate::{
 pub struct Orders {
     queue: Queue,
     intake: Queue,
+    timeout: Duration,
     retain: Option<Duration>,
     intake_limit: u64,
 }
@@ -78,7 +80,8 @@ impl Orders {
     #[must_use]
     pub fn with(queue: Queue, config: &OrderConfig) -> Self {
         let intake = queue.companion(Companion::Intake);
-        Self { queue, intake, retain: config.retain, intake_limit: config.intake_limit }
+        let OrderConfig { timeout, retain, intake_limit, max_events: _ } = *config;
+        Self { queue, intake, timeout, retain, intake_limit }
     }
 
     /// How long orders are kept once they are paid, cancelled or expired; none is for ever.
@@ -91,6 +94,12 @@ impl Orders {
     #[must_use]
     pub fn intake_limit(self, intake_limit: u64) -> Self {
         Self { intake_limit, ..self }
+    }
+
+    /// By when an order must be paid that is created without a deadline.
+    #[must_use]
+    pub fn default_due(&self) -> Due {
+        Due::In(self.timeout)
     }
 
     /// The same orders seen at a fixed instant instead of by the server's clock.

@@ -5,7 +5,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::Cursor;
 use crate::types::{DueAt, Id, Payload, QueueName, ServerTime, Token};
@@ -31,7 +32,8 @@ pub struct Registration {
 }
 
 /// What `schedule` does with an id that is scheduled already.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, ToSchema, clap::ValueEnum)]
+#[serde(rename_all = "snake_case")]
 pub enum Mode {
     /// The new deadline holds, as with a plain ZADD.
     #[default]
@@ -57,7 +59,7 @@ pub enum Expected {
 }
 
 /// The states of an id that is neither done nor cancelled.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, clap::ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema, clap::ValueEnum)]
 #[serde(rename_all = "snake_case")]
 pub enum State {
     /// Waits for its deadline, or for its next attempt
@@ -331,7 +333,8 @@ pub struct Rejected {
 }
 
 /// All that is known of one id. Its JSON form is what `show` and `list` print.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, ToSchema)]
+#[schema(as = Deadline)]
 pub struct Shown {
     /// The id, if it is within the contract: what the other verbs take.
     #[serde(skip)]
@@ -343,6 +346,7 @@ pub struct Shown {
     /// Where it is.
     pub state: State,
     /// The deadline as registered; none for an entry whose score was impossible.
+    #[schema(required = true)]
     pub due_at: Option<DueAt>,
     /// When a failed id is tried again, or the new deadline of a leased id that was registered anew.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -371,11 +375,13 @@ pub struct Shown {
 }
 
 /// A lease as `show` and `list` print it.
-#[derive(Debug, Clone, Copy, Serialize)]
+#[derive(Debug, Clone, Copy, Serialize, ToSchema)]
+#[schema(as = Lease)]
 pub struct ShownLease {
     /// The token of the claim.
     pub token: Token,
     /// When the lease ends unless it is extended.
+    #[schema(required = true)]
     pub expires_at: Option<DueAt>,
 }
 

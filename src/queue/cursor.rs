@@ -1,8 +1,8 @@
-//! Where a page of a list ends.
+//! Where a page of `list` ended.
 
 use std::{fmt, str::FromStr};
 
-use crate::error::Invalid;
+use crate::{error::Invalid, types::DueAt};
 
 /// The place of a row in its state: pages continue behind it even when the row itself is gone by then.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -15,6 +15,12 @@ impl Cursor {
     /// The place of a row with this score.
     pub(crate) fn new(score: &[u8], id: Vec<u8>) -> Self {
         Self { score: String::from_utf8_lossy(score).into_owned(), id }
+    }
+
+    /// Before all ids that are scheduled for this time.
+    #[must_use]
+    pub fn at(due_at: DueAt) -> Self {
+        Self { score: due_at.as_ms().to_string(), id: Vec::new() }
     }
 
     pub(crate) fn score(&self) -> &str {
@@ -38,7 +44,7 @@ impl FromStr for Cursor {
 
     fn from_str(text: &str) -> Result<Self, Invalid> {
         let parsed = text.split_once('_').and_then(|(score, hex)| {
-            score.parse::<f64>().ok()?;
+            score.parse::<f64>().ok().filter(|score| !score.is_nan())?;
             let byte = |at: usize| u8::from_str_radix(hex.get(at..at + 2)?, 16).ok();
             let id = (0..hex.len()).step_by(2).map(byte).collect::<Option<Vec<u8>>>()?;
             Some(Self { score: score.to_owned(), id })

@@ -13,6 +13,7 @@ mod breaker;
 mod keeper;
 mod load;
 mod poller;
+mod pulse;
 mod settings;
 mod settler;
 mod trimmer;
@@ -22,6 +23,7 @@ mod worker;
 use std::{sync::Arc, time::Duration};
 
 pub(crate) use poller::{Source, Ticked, run as poll};
+pub use pulse::Pulse;
 pub use settings::Settings;
 use tokio::{
     sync::{Semaphore, mpsc, watch},
@@ -41,6 +43,7 @@ pub struct Scheduler {
     settings: watch::Receiver<Settings>,
     target: Target,
     drain_timeout: Duration,
+    pulse: Pulse,
 }
 
 /// Where what is due goes.
@@ -49,6 +52,8 @@ enum Target {
     Handler(SharedHandler),
     /// To a place in Redis, inside the claiming script.
     Sink(Sink),
+    /// To nobody here: workers outside claim it.
+    Pull,
 }
 
 impl Scheduler {
@@ -69,12 +74,23 @@ impl Scheduler {
         settings: watch::Receiver<Settings>,
         handler: SharedHandler,
     ) -> Self {
-        Self { queue, settings, target: Target::Handler(handler), drain_timeout: default_drain_timeout() }
+        Self::with(queue, settings, Target::Handler(handler))
     }
 
     /// As [`Scheduler::to_sink`], with settings that may change while it runs.
     pub(crate) fn watching_to_sink(queue: Queue, settings: watch::Receiver<Settings>, sink: Sink) -> Self {
-        Self { queue, settings, target: Target::Sink(sink), drain_timeout: default_drain_timeout() }
+        Self::with(queue, settings, Target::Sink(sink))
+    }
+
+    /// Delivers nothing, for a queue that workers outside claim from; does what else a queue needs: sets aside what
+    /// can never fire, and keeps the dead set within its retention.
+    pub(crate) fn watching_for_pull(queue: Queue, settings: watch::Receiver<Settings>) -> Self {
+        Self::with(queue, settings, Target::Pull)
+    }
+
+    fn with(queue: Queue, settings: watch::Receiver<Settings>, target: Target) -> Self {
+        let drain_timeout = ServeConfig::default().drain_timeout;
+        Self { queue, settings, target, drain_timeout, pulse: Pulse::default() }
     }
 
     /// How long handlers that run may go on after the stop, before they are dropped and given back.
@@ -83,23 +99,29 @@ impl Scheduler {
         Self { drain_timeout, ..self }
     }
 
+    /// Shows whether it polls with success, while it runs.
+    #[must_use]
+    pub fn pulse(&self) -> Pulse {
+        self.pulse.clone()
+    }
+
     /// Runs until `stop` is cancelled, through every error of Redis. Then claims nothing more, gives back
     /// what was not started, lets running handlers finish within the drain timeout, and settles all of it.
     pub async fn run(self, stop: CancellationToken) {
         match self.target {
             Target::Sink(sink) => {
                 let source = poller::ToSink::new(self.queue.clone(), sink);
-                poller::run(source, self.queue, self.settings, stop).await;
+                poller::run(source, self.queue, self.settings, self.pulse, stop).await;
+            }
+            Target::Pull => {
+                let source = poller::ToNobody::new(self.queue.clone());
+                poller::run(source, self.queue, self.settings, self.pulse, stop).await;
             }
             Target::Handler(handler) => {
-                deliver(self.queue, self.settings, handler, self.drain_timeout, stop).await;
+                deliver(self.queue, self.settings, handler, self.drain_timeout, self.pulse, stop).await;
             }
         }
     }
-}
-
-fn default_drain_timeout() -> Duration {
-    ServeConfig::default().drain_timeout
 }
 
 /// Settings that never change.
@@ -115,6 +137,7 @@ async fn deliver(
     settings: watch::Receiver<Settings>,
     handler: SharedHandler,
     drain_timeout: Duration,
+    pulse: Pulse,
     stop: CancellationToken,
 ) {
     let leases = Arc::new(keeper::Leases::default());
@@ -140,7 +163,7 @@ async fn deliver(
     let source = poller::ToWorker { queue: queue.clone(), leases, breaker, claims, probing: false };
     // After the stop they end in this order, each when the one before it has dropped its end of their channel.
     let mut tasks = JoinSet::new();
-    tasks.spawn(poller::run(source, queue, settings, stop.clone()));
+    tasks.spawn(poller::run(source, queue, settings, pulse, stop.clone()));
     tasks.spawn(worker.run(claimed, stop.clone()));
     tasks.spawn(settler.run(settled, stop));
     while let Some(ended) = tasks.join_next().await {

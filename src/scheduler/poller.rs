@@ -10,7 +10,7 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Settings,
+    Pulse, Settings,
     breaker::Breaker,
     keeper::Leases,
     trimmer::Trimmer,
@@ -50,20 +50,24 @@ pub(crate) async fn run(
     mut source: impl Source,
     queue: Queue,
     mut settings: watch::Receiver<Settings>,
+    pulse: Pulse,
     stop: CancellationToken,
 ) {
     let mut trouble = Trouble::new(queue.name(), "poll");
     let mut trimmer = Trimmer::default();
     loop {
         let current = settings.borrow_and_update().clone();
+        pulse.busy(true);
         let limit = tokio::select! {
             () = stop.cancelled() => return,
             limit = source.room(&current) => limit,
             // The room is another one then.
             Ok(()) = settings.changed() => continue,
         };
+        pulse.busy(false);
         let pause = match poll(&mut source, limit, &current, &queue, &mut trimmer).await {
             Ok(pause) => {
+                pulse.beat();
                 trouble.recovered();
                 pause
             }
@@ -194,6 +198,26 @@ impl Source for ToSink {
             tracing::debug!(queue = %self.queue.name(), count = fired.count, lateness_ms, "fired");
         }
         Ok(Ticked { now: fired.now, more: fired.more, next: fired.next, impossible: fired.impossible })
+    }
+}
+
+/// Takes nothing: workers outside do. It only looks how many entries are impossible.
+pub(super) struct ToNobody(Queue);
+
+impl ToNobody {
+    pub(super) fn new(queue: Queue) -> Self {
+        Self(queue)
+    }
+}
+
+impl Source for ToNobody {
+    async fn room(&mut self, _settings: &Settings) -> usize {
+        0
+    }
+
+    async fn tick(&mut self, _limit: usize, _settings: &Settings) -> Result<Ticked> {
+        let counts = self.0.counts().await?;
+        Ok(Ticked { now: counts.now, more: false, next: None, impossible: counts.impossible })
     }
 }
 

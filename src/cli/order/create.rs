@@ -58,8 +58,7 @@ struct New {
 
 impl New {
     fn timeout(&self, context: &Context) -> Due {
-        let config = context.config.queues.get(&self.queue.queue).map(|queue| queue.order.clone());
-        Due::In(config.unwrap_or_default().timeout)
+        Due::In(self.queue.config(context).timeout)
     }
 
     /// The one order that the arguments name; none if they name a file.

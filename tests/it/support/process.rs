@@ -22,6 +22,8 @@ fn overdue(dir: &Path, is_impatient: bool) -> Command {
             command.env_remove(name);
         }
     }
+    // A free port for each, since many run at once; a test that cares sets another one.
+    command.env("OVERDUE_HTTP__LISTEN", "127.0.0.1:0");
     if !is_impatient {
         for name in ["OVERDUE_REDIS__CONNECT_TIMEOUT", "OVERDUE_REDIS__RESPONSE_TIMEOUT"] {
             command.env(name, format!("{}s", LIMIT.as_secs()));

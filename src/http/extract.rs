@@ -1,0 +1,254 @@
+//! What is read of a request. Every rejection is a [`Problem`].
+
+use std::{fmt, str::FromStr, sync::Arc};
+
+use axum::{
+    body::{Body, Bytes},
+    extract::{FromRequest, FromRequestParts, RawPathParams, Request},
+};
+use clap::ValueEnum;
+use http::{HeaderMap, header, request::Parts};
+use http_body_util::{BodyExt as _, LengthLimitError, Limited};
+use serde::{
+    Deserialize, Deserializer,
+    de::{self, DeserializeOwned},
+};
+
+use super::{
+    Api, Served,
+    problem::{Kind, Problem},
+};
+use crate::{
+    duration,
+    error::Invalid,
+    types::{Id, Token},
+};
+
+/// The largest body that is read into memory as a whole.
+const MAX_BODY_BYTES: usize = 1 << 20;
+
+/// The queue that the path names.
+pub(super) struct OnQueue(pub(super) Arc<Served>);
+
+impl FromRequestParts<Api> for OnQueue {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, Problem> {
+        let params = path(parts, api).await?;
+        Ok(Self(Arc::clone(api.served(param(&params, "queue"))?)))
+    }
+}
+
+/// The queue and the id that the path names.
+pub(super) struct OnId {
+    pub(super) served: Arc<Served>,
+    pub(super) id: Id,
+}
+
+impl FromRequestParts<Api> for OnId {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, Problem> {
+        let params = path(parts, api).await?;
+        let served = Arc::clone(api.served(param(&params, "queue"))?);
+        Ok(Self { served, id: id_of(&params)? })
+    }
+}
+
+/// The id that the path names.
+pub(super) async fn path_id(parts: &mut Parts, api: &Api) -> Result<Id, Problem> {
+    id_of(&path(parts, api).await?)
+}
+
+fn id_of(params: &RawPathParams) -> Result<Id, Problem> {
+    Id::new(param(params, "id")).map_err(|invalid| Problem::from(invalid).field("id"))
+}
+
+async fn path(parts: &mut Parts, api: &Api) -> Result<RawPathParams, Problem> {
+    RawPathParams::from_request_parts(parts, api)
+        .await
+        .map_err(|_| Problem::new(Kind::MalformedRequest, "the path is not UTF-8 once its %XX are decoded"))
+}
+
+fn param<'a>(params: &'a RawPathParams, name: &str) -> &'a str {
+    params.iter().find(|(known, _)| *known == name).map_or("", |(_, value)| value)
+}
+
+/// A JSON object as the body.
+pub(super) struct Json<T>(pub(super) T);
+
+impl<T: DeserializeOwned> FromRequest<Api> for Json<T> {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, api: &Api) -> Result<Self, Problem> {
+        check_type(request.headers(), "application/json")?;
+        let bytes = whole(request.into_body(), api).await?;
+        if bytes.trim_ascii_start().first().is_some_and(|first| *first != b'{') && is_json(&bytes) {
+            return Err(Problem::new(Kind::InvalidValue, "the body must be a JSON object").field("body"));
+        }
+        serde_json::from_slice(&bytes).map(Self).map_err(|_| explain::<T>(&bytes))
+    }
+}
+
+/// The media type must be this one; a page of another site cannot send JSON without asking first.
+pub(super) fn check_type(headers: &HeaderMap, wanted: &str) -> Result<(), Problem> {
+    let given = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    let essence = given.and_then(|value| value.split(';').next()).unwrap_or_default();
+    if essence.trim().eq_ignore_ascii_case(wanted) {
+        return Ok(());
+    }
+    let why = format!("the body must come with `Content-Type: {wanted}`");
+    Err(Problem::new(Kind::UnsupportedMediaType, why).field("content-type"))
+}
+
+async fn whole(body: Body, api: &Api) -> Result<Bytes, Problem> {
+    let reading = Limited::new(body, MAX_BODY_BYTES).collect();
+    match tokio::time::timeout(api.idle_timeout, reading).await {
+        Ok(Ok(body)) => Ok(body.to_bytes()),
+        Ok(Err(cause)) if cause.is::<LengthLimitError>() => {
+            Err(Problem::new(Kind::BodyTooLarge, Kind::BodyTooLarge.parts().3))
+        }
+        Ok(Err(_)) => Err(Problem::new(Kind::MalformedRequest, "the body broke off")),
+        Err(_) => Err(too_slow(api)),
+    }
+}
+
+pub(super) fn too_slow(api: &Api) -> Problem {
+    let limit = duration::format(api.idle_timeout);
+    Problem::new(Kind::RequestTimeout, format_args!("the body did not come within {limit}"))
+}
+
+fn is_json(bytes: &[u8]) -> bool {
+    serde_json::from_slice::<de::IgnoredAny>(bytes).is_ok()
+}
+
+/// Reads once more what could not be read, to find out where. Text that is no JSON is malformed; JSON that is not
+/// what was asked for has a field at fault.
+fn explain<T: DeserializeOwned>(bytes: &[u8]) -> Problem {
+    let mut reader = serde_json::Deserializer::from_slice(bytes);
+    let Err(error) = serde_path_to_error::deserialize::<_, T>(&mut reader) else {
+        return Problem::new(Kind::MalformedRequest, "the body goes on behind its JSON");
+    };
+    let path = error.path().to_string();
+    let cause = error.into_inner();
+    if !cause.is_data() {
+        return Problem::new(Kind::MalformedRequest, format_args!("body: {cause}"));
+    }
+    let message = cause.to_string();
+    // An unknown or missing field is named in the message, and the path leads to where it is or should be.
+    let named = message.split('`').nth(1).filter(|_| message.contains(" field `"));
+    let field = match (path.as_str(), named) {
+        (".", named) => named.unwrap_or("body").to_owned(),
+        (path, Some(named)) if !path.ends_with(named) => format!("{path}.{named}"),
+        (path, _) => path.to_owned(),
+    };
+    Problem::new(Kind::InvalidValue, message).field(field)
+}
+
+/// For fields that may be left out, but not be null: one that was forgotten is no field that was left out.
+pub(super) fn present<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<T>, D::Error> {
+    T::deserialize(deserializer).map(Some)
+}
+
+/// A whole number from 0 to the largest that JavaScript can tell from its neighbours. To JSON, 1e3 and 1000.0 are
+/// whole numbers as well.
+pub(super) struct Whole(pub(super) u64);
+
+impl<'de> Deserialize<'de> for Whole {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        const MAX: f64 = 9_007_199_254_740_991.0;
+        struct Number;
+        impl de::Visitor<'_> for Number {
+            type Value = Whole;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a whole number from 0 to 9007199254740991")
+            }
+            fn visit_u64<E: de::Error>(self, number: u64) -> Result<Whole, E> {
+                if number <= MAX as u64 {
+                    return Ok(Whole(number));
+                }
+                Err(E::invalid_value(de::Unexpected::Unsigned(number), &self))
+            }
+            fn visit_f64<E: de::Error>(self, number: f64) -> Result<Whole, E> {
+                if number.fract() == 0.0 && (0.0..=MAX).contains(&number) {
+                    return Ok(Whole(number as u64));
+                }
+                Err(E::invalid_value(de::Unexpected::Float(number), &self))
+            }
+        }
+        deserializer.deserialize_any(Number)
+    }
+}
+
+/// A token as a claim answered it.
+pub(super) fn token<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Token, D::Error> {
+    Whole::deserialize(deserializer).map(|Whole(token)| Token::new(token))
+}
+
+/// The query of the url. What is left when all known parameters are taken is unknown.
+pub(super) struct Params(Vec<(String, String)>);
+
+impl FromRequestParts<Api> for Params {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &Api) -> Result<Self, Problem> {
+        let query = parts.uri.query().unwrap_or_default();
+        Ok(Self(url::form_urlencoded::parse(query.as_bytes()).into_owned().collect()))
+    }
+}
+
+impl Params {
+    fn text(&mut self, name: &str) -> Result<Option<String>, Problem> {
+        let Some(at) = self.0.iter().position(|(known, _)| known == name) else { return Ok(None) };
+        let (_, value) = self.0.swap_remove(at);
+        if self.0.iter().any(|(known, _)| known == name) {
+            return Err(Problem::new(Kind::InvalidValue, format_args!("`{name}` is there twice")).field(name));
+        }
+        Ok(Some(value))
+    }
+
+    /// A parameter in the form of its type.
+    pub(super) fn take<T: FromStr<Err = Invalid>>(&mut self, name: &str) -> Result<Option<T>, Problem> {
+        let parse = |text: String| text.parse().map_err(|invalid| Problem::from(invalid).field(name));
+        self.text(name)?.map(parse).transpose()
+    }
+
+    /// A parameter as it stands, of at most so many characters.
+    pub(super) fn words(&mut self, name: &str, most: usize) -> Result<Option<String>, Problem> {
+        let text = self.text(name)?;
+        if text.as_ref().is_some_and(|text| text.chars().count() > most) {
+            let why = format!("`{name}` has more than {most} characters");
+            return Err(Problem::new(Kind::InvalidValue, why).field(name));
+        }
+        Ok(text)
+    }
+
+    /// One of a few words.
+    pub(super) fn choice<T: ValueEnum>(&mut self, name: &str) -> Result<Option<T>, Problem> {
+        let Some(text) = self.text(name)? else { return Ok(None) };
+        T::from_str(&text, false).map(Some).map_err(|_| {
+            let variants = T::value_variants().iter().filter_map(T::to_possible_value);
+            let words: Vec<String> = variants.map(|word| word.get_name().to_owned()).collect();
+            let why = format!("`{}` is none of {}", text.escape_debug(), words.join(", "));
+            Problem::new(Kind::InvalidValue, why).field(name)
+        })
+    }
+
+    /// How many, 1 to `most`.
+    pub(super) fn count(&mut self, name: &str, default: usize, most: usize) -> Result<usize, Problem> {
+        let Some(text) = self.text(name)? else { return Ok(default) };
+        text.parse().ok().filter(|count| (1..=most).contains(count)).ok_or_else(|| {
+            let why = format!("`{}` is no number of 1 to {most}", text.escape_debug());
+            Problem::new(Kind::InvalidValue, why).field(name)
+        })
+    }
+
+    /// To be called when all known ones are taken.
+    pub(super) fn no_more(self) -> Result<(), Problem> {
+        let Some((name, _)) = self.0.into_iter().next() else { return Ok(()) };
+        let why = format!("there is no parameter `{}` here", name.escape_debug());
+        Err(Problem::new(Kind::InvalidValue, why).field(name))
+    }
+}

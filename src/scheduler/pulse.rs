@@ -1,0 +1,67 @@
+//! Whether a poller is alive: for probes from outside.
+
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+/// Beyond two poll intervals: longer than the pauses after errors, and than a slow answer of Redis.
+const GRACE: Duration = Duration::from_secs(5);
+
+/// Shows from outside whether a queue's poller works. Cheap to clone; all clones are one.
+#[derive(Debug, Clone, Default)]
+pub struct Pulse(Arc<Mutex<State>>);
+
+#[derive(Debug, Default, Clone, Copy)]
+struct State {
+    last_good: Option<Instant>,
+    /// True while the handlers have all they can take: nothing is polled then, and all is well.
+    busy: bool,
+}
+
+impl Pulse {
+    /// True if a poll succeeded lately, or none is wanted because the handlers are busy.
+    #[must_use]
+    pub fn is_good(&self, poll_interval: Duration) -> bool {
+        let State { last_good, busy } = *self.state();
+        last_good.is_some_and(|at| busy || at.elapsed() <= poll_interval.saturating_mul(2) + GRACE)
+    }
+
+    pub(super) fn beat(&self) {
+        *self.state() = State { last_good: Some(Instant::now()), busy: false };
+    }
+
+    pub(super) fn busy(&self, busy: bool) {
+        self.state().busy = busy;
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_poller_is_well_after_a_good_poll_and_not_before() {
+        let pulse = Pulse::default();
+        assert!(!pulse.is_good(Duration::ZERO));
+        pulse.busy(true);
+        assert!(!pulse.is_good(Duration::ZERO));
+        pulse.beat();
+        assert!(pulse.clone().is_good(Duration::ZERO));
+    }
+
+    #[test]
+    fn an_old_poll_counts_only_while_the_handlers_are_busy() {
+        let pulse = Pulse::default();
+        let Some(old) = Instant::now().checked_sub(3 * GRACE) else { return };
+        pulse.state().last_good = Some(old);
+        assert!(!pulse.is_good(GRACE / 2));
+        assert!(pulse.is_good(GRACE));
+        pulse.busy(true);
+        assert!(pulse.is_good(Duration::ZERO));
+    }
+}
