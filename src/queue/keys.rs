@@ -34,6 +34,13 @@ impl Keys {
         Self { base, all }
     }
 
+    /// True if a key belongs to any queue under this prefix.
+    pub(super) fn are_of_the_kind_of(&self, key: &[u8]) -> bool {
+        let scheduled = &self.all[0];
+        let brace = scheduled.rfind('{').expect("every key has its tag, and no queue's name a brace");
+        key.starts_with(&scheduled.as_bytes()[..=brace])
+    }
+
     /// For messages.
     pub(super) fn pattern(&self) -> String {
         format!("{}*", self.base)
@@ -65,5 +72,14 @@ mod tests {
         assert_eq!(keys.common()[0], "overdue:{orders}:scheduled");
         assert_eq!(keys.common()[1], "overdue:{orders}:payload");
         assert_eq!(keys.with_fired()[8], "overdue:{orders}:fired");
+    }
+
+    #[test]
+    fn keys_of_other_queues_are_told_from_foreign_ones() {
+        let keys = Keys::new("shop", &QueueName::new("orders").unwrap());
+        assert!(keys.are_of_the_kind_of(b"shop:{other}:payload"));
+        assert!(
+            !keys.are_of_the_kind_of(b"shop:42") && !keys.are_of_the_kind_of(b"overdue:{orders}:payload")
+        );
     }
 }

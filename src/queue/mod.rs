@@ -18,6 +18,7 @@
 //! Time is the Redis server's, read once in each script. [`Queue::at`] passes one in instead: tests and
 //! `replay` run in virtual time through the very same scripts.
 
+mod adopt;
 mod answers;
 mod deliver;
 mod inspect;
@@ -26,6 +27,7 @@ mod register;
 mod reply;
 mod scripts;
 
+pub use adopt::{Adopted, Candidate, Takeover};
 pub use answers::{
     Cancelled, Claim, ClaimOptions, Counts, Cursor, Delivery, Due, Expected, Fired, Lease, Mode, Page,
     Registration, Rejected, Rescheduled, Retried, Retry, Scheduled, Settled, Shown, ShownLease, Sink,

@@ -36,4 +36,5 @@ scripts! {
     SHOW = "show",
     LIST = "list",
     COUNTS = "counts",
+    ADOPT = "adopt",
 }

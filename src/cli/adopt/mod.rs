@@ -1,0 +1,158 @@
+//! `overdue adopt`
+
+mod pattern;
+mod report;
+
+use anyhow::{Context as _, bail};
+use clap::Args;
+use indicatif::ProgressBar;
+use pattern::{IdFrom, Pattern};
+use report::{Reason, Report};
+
+use super::{context::Context, output::progress_bar, pace::Pace};
+use crate::{
+    queue::{Adopted, Candidate, Queue, Takeover},
+    redis::ScanCursor,
+    types::{QueueName, printable},
+};
+
+/// `overdue adopt`
+#[derive(Debug, Args)]
+#[command(after_long_help = "\
+Takes the keys of the database that `redis.url` names. Each key is one atomic step: its TTL becomes a deadline and is
+removed. So it either expires in the old way or has a deadline, however often this is interrupted and run again; and
+until it is done, whoever listens to the old expiry must go on listening. Keys without a TTL are left alone.
+
+If an application gives a key a TTL again, running this again takes it over again; the later deadline holds.
+
+With --keep-ttl a key still expires in the old way as well, for a trial beside the old system. It may then be gone
+before the handler runs, and every expiry is told twice, once by each system.")]
+pub(super) struct Adopt {
+    /// Which keys, as a glob of Redis: 'order:*'
+    #[arg(value_name = "PATTERN")]
+    glob: String,
+    /// The queue that the deadlines go to
+    #[arg(long)]
+    queue: QueueName,
+    /// Leave each key where it is, of whatever type; its handler gets the id, and has to delete the key
+    #[arg(long, required = true)]
+    in_place: bool,
+    /// What the id of a deadline is
+    #[arg(long, value_enum, default_value_t = IdFrom::Key)]
+    id_from: IdFrom,
+    /// Leave the TTL on the keys, for a trial beside the old system
+    #[arg(long)]
+    keep_ttl: bool,
+    /// Change nothing, and tell what would be done
+    #[arg(long)]
+    dry_run: bool,
+    /// How many keys a second at most
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    rate: Option<u32>,
+}
+
+impl Adopt {
+    pub(super) async fn run(&self, context: &Context) -> anyhow::Result<()> {
+        let pattern = Pattern::new(&self.glob, self.id_from)?;
+        let queue = context.queue(&self.queue).await?;
+        context.warn_if_not_served(&self.queue);
+        if self.keep_ttl && !self.dry_run {
+            eprintln!("note: the keys keep their TTL: one may be gone when its handler runs");
+        }
+        let mut adoption = Adoption {
+            queue: &queue,
+            pattern,
+            takeover: self.takeover(),
+            // Looking needs no rate.
+            pace: Pace::new(self.rate.filter(|_| !self.dry_run)),
+            report: Report::new(&self.queue, self.dry_run),
+        };
+        let bar = progress_bar();
+        let done = adoption.run(&bar).await;
+        bar.finish_and_clear();
+        let report = adoption.report;
+        done.with_context(|| format!("stopped with {} adopted; running it again is safe", report.adopted))?;
+        context.output.one(&report, &report.for_people())?;
+        if report.failed > 0 {
+            bail!("{} of {} keys cannot be adopted; they are as they were", report.failed, report.scanned);
+        }
+        Ok(())
+    }
+
+    fn takeover(&self) -> Takeover {
+        match (self.dry_run, self.keep_ttl) {
+            (true, _) => Takeover::Look,
+            (false, true) => Takeover::KeepTtl,
+            (false, false) => Takeover::Move,
+        }
+    }
+}
+
+/// A walk over the keys. It keeps no place: what was adopted has no TTL any more, so a new walk passes it by.
+struct Adoption<'a> {
+    queue: &'a Queue,
+    pattern: Pattern<'a>,
+    takeover: Takeover,
+    pace: Pace,
+    report: Report<'a>,
+}
+
+impl Adoption<'_> {
+    async fn run(&mut self, bar: &ProgressBar) -> anyhow::Result<()> {
+        let redis = self.queue.redis();
+        let glob = self.pattern.glob;
+        let in_all = redis.key_count().await?;
+        bar.set_length(in_all);
+        let mut page = redis.scan(ScanCursor::START, glob).await?;
+        loop {
+            let Some(cursor) = page.next else {
+                return self.take(page.keys).await;
+            };
+            // The next page is looked up while this one is adopted.
+            let (done, next) = tokio::join!(self.take(page.keys), redis.scan(cursor, glob));
+            done?;
+            page = next?;
+            bar.set_position((cursor.fraction() * in_all as f64) as u64);
+        }
+    }
+
+    async fn take(&mut self, keys: Vec<Vec<u8>>) -> anyhow::Result<()> {
+        let mut candidates = Vec::with_capacity(keys.len());
+        for key in keys.into_iter().filter(|key| !self.queue.is_own_key(key)) {
+            match self.candidate(&key) {
+                Some(candidate) => candidates.push(candidate),
+                None => {
+                    self.report.scanned += 1;
+                    self.report.failed(Reason::InvalidId, printable(&key));
+                }
+            }
+        }
+        for step in candidates.chunks(self.pace.step_len()) {
+            self.pace.wait_for(step.len()).await;
+            let answers = self.queue.adopt(step, self.takeover).await?;
+            for (candidate, answer) in step.iter().zip(answers) {
+                self.note(candidate, answer);
+            }
+        }
+        Ok(())
+    }
+
+    fn candidate(&self, key: &[u8]) -> Option<Candidate> {
+        let key = std::str::from_utf8(key).ok()?;
+        Some(Candidate { id: self.pattern.id_of(key)?, key: key.to_owned() })
+    }
+
+    fn note(&mut self, candidate: &Candidate, answer: Adopted) {
+        let report = &mut self.report;
+        report.scanned += 1;
+        match answer {
+            Adopted::Now { due_at } => report.adopted(candidate, due_at),
+            Adopted::Before => report.already_adopted += 1,
+            Adopted::NoTtl => report.no_ttl += 1,
+            Adopted::Gone => report.gone += 1,
+            Adopted::OutOfRange => {
+                report.failed(Reason::InvalidDeadline, printable(candidate.key.as_bytes()));
+            }
+        }
+    }
+}
