@@ -12,19 +12,20 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    config::{Config, HandlerConfig, RedisConfig, Sources},
+    config::{Config, HandlerConfig, OrderConfig, QueueConfig, RedisConfig, Sources},
     error,
     handler::{
-        Command, Log, Webhook,
+        Command, Log, SharedHandler, Webhook,
         webhook::{Clients, SetupError},
     },
+    order::{Expirer, Intake, Notify, Orders},
     queue::{Queue, Sink, SinkKind},
     redis::{
         Redis, Timeouts,
         embedded::{self, Embedded, EmbeddedSettings, Stopped},
     },
     scheduler::{Scheduler, Settings},
-    types::QueueName,
+    types::{Companion, QueueName},
 };
 
 /// The Redis that the configuration names, or the private one that a running `serve` keeps under `data_dir`.
@@ -101,8 +102,12 @@ pub fn webhooks(config: &Config) -> Result<BTreeMap<QueueName, Arc<Webhook>>, Se
     let mut clients = Clients::default();
     let mut webhooks = BTreeMap::new();
     for (name, queue) in &config.queues {
-        if let HandlerConfig::Webhook(webhook) = &queue.handler {
-            webhooks.insert(name.clone(), Arc::new(Webhook::new((**webhook).clone(), &mut clients)?));
+        let (name, handler) = match &queue.handler {
+            HandlerConfig::Order { notify: Some(handler) } => (name.companion(Companion::Notify), &**handler),
+            handler => (name.clone(), handler),
+        };
+        if let HandlerConfig::Webhook(webhook) = handler {
+            webhooks.insert(name, Arc::new(Webhook::new((**webhook).clone(), &mut clients)?));
         }
     }
     Ok(webhooks)
@@ -161,25 +166,42 @@ impl Running {
         stop: &CancellationToken,
     ) -> Self {
         let mut running = Self { settings: BTreeMap::new(), tasks: JoinSet::new(), panicked: false };
+        let drain_timeout = config.serve.drain_timeout;
         for (name, queue_config) in &config.queues {
             let queue = Queue::new(redis.clone(), &config.redis.prefix, name.clone());
             let (sender, settings) = watch::channel(Settings::from(queue_config));
-            let sink = |kind, max_len: Option<u64>| Sink { kind, max_len };
-            let scheduler = match &queue_config.handler {
-                HandlerConfig::Log => Scheduler::watching(queue, settings, Arc::new(Log)),
-                HandlerConfig::Command(command) => {
-                    Scheduler::watching(queue, settings, Arc::new(Command::new(command.clone())))
-                }
-                HandlerConfig::Webhook(_) => Scheduler::watching(queue, settings, webhooks[name].clone()),
-                HandlerConfig::Stream { max_len } => {
-                    Scheduler::watching_to_sink(queue, settings, sink(SinkKind::Stream, *max_len))
-                }
-                HandlerConfig::List { max_len } => {
-                    Scheduler::watching_to_sink(queue, settings, sink(SinkKind::List, *max_len))
-                }
-            };
             running.settings.insert(name.clone(), sender);
-            running.tasks.spawn(scheduler.drain_timeout(config.serve.drain_timeout).run(stop.clone()));
+            let mut deliver = |scheduler: Scheduler| {
+                running.tasks.spawn(scheduler.drain_timeout(drain_timeout).run(stop.clone()));
+            };
+            let mut to_sink = |kind, max_len: &Option<u64>| {
+                let sink = Sink { kind, max_len: *max_len };
+                deliver(Scheduler::watching_to_sink(queue.clone(), settings.clone(), sink));
+            };
+            match &queue_config.handler {
+                HandlerConfig::Stream { max_len } => to_sink(SinkKind::Stream, max_len),
+                HandlerConfig::List { max_len } => to_sink(SinkKind::List, max_len),
+                HandlerConfig::Order { notify } => {
+                    let told = Notify::queue(&queue);
+                    let handler =
+                        notify.as_deref().and_then(|told_by| handler_of(told_by, told.name(), webhooks));
+                    let orders = Orders::with(queue, &queue_config.order);
+                    let expirer = Expirer::new(orders.clone())
+                        .notify(handler.is_some())
+                        .max_events(queue_config.order.max_events);
+                    if let Some(handler) = handler {
+                        let notify = Arc::new(Notify::shared(handler));
+                        deliver(Scheduler::watching(told, settings.clone(), notify));
+                    }
+                    running.tasks.spawn(expirer.watching(settings.clone(), stop.clone()));
+                    running.tasks.spawn(Intake::new(orders).watching(settings, stop.clone()));
+                }
+                HandlerConfig::Log | HandlerConfig::Webhook(_) | HandlerConfig::Command(_) => {
+                    if let Some(handler) = handler_of(&queue_config.handler, name, webhooks) {
+                        deliver(Scheduler::watching(queue, settings, handler));
+                    }
+                }
+            }
         }
         running
     }
@@ -204,6 +226,20 @@ impl Running {
             self.panicked = true;
             tracing::error!(%cause, "a scheduler panicked");
         }
+    }
+}
+
+/// The handler of a queue that runs in this process; none for those that are a script in Redis.
+fn handler_of(
+    config: &HandlerConfig,
+    queue: &QueueName,
+    webhooks: &BTreeMap<QueueName, Arc<Webhook>>,
+) -> Option<SharedHandler> {
+    match config {
+        HandlerConfig::Log => Some(Arc::new(Log)),
+        HandlerConfig::Command(command) => Some(Arc::new(Command::new(command.clone()))),
+        HandlerConfig::Webhook(_) => Some(webhooks[queue].clone()),
+        HandlerConfig::Stream { .. } | HandlerConfig::List { .. } | HandlerConfig::Order { .. } => None,
     }
 }
 
@@ -238,8 +274,9 @@ fn reload(started: &Config, sources: &Sources, running: &Running) {
 
 /// True if the two differ in more than what [`Settings`] holds.
 fn needs_restart(old: &Config, new: &Config) -> bool {
-    let handlers = |config: &Config| -> BTreeMap<QueueName, HandlerConfig> {
-        config.queues.iter().map(|(name, queue)| (name.clone(), queue.handler.clone())).collect()
+    let handlers = |config: &Config| -> BTreeMap<QueueName, (HandlerConfig, OrderConfig)> {
+        let of = |queue: &QueueConfig| (queue.handler.clone(), queue.order.clone());
+        config.queues.iter().map(|(name, queue)| (name.clone(), of(queue))).collect()
     };
     old.redis != new.redis
         || old.http != new.http

@@ -41,6 +41,7 @@
 //! - [`queue`]: the engine. One verb, one script, one method
 //! - [`handler`]: what runs when a deadline has passed
 //! - [`scheduler`]: polls a queue, runs handlers, settles outcomes
+//! - [`order`]: orders that expire when they are not paid, on top of the queue verbs
 //! - [`app`]: what `serve` is made of
 //! - [`cli`]: the commands
 
@@ -50,6 +51,7 @@ pub mod config;
 pub mod duration;
 pub mod error;
 pub mod handler;
+pub mod order;
 pub mod queue;
 pub mod redis;
 pub mod scheduler;

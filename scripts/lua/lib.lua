@@ -195,6 +195,36 @@ local function ids_and_scores(range)
   return ids, scores
 end
 
+-- Byte by byte as Redis orders members: Lua's own < follows the locale.
+local function follows(a, b)
+  for i = 1, math.min(#a, #b) do
+    local x, y = a:byte(i), b:byte(i)
+    if x ~= y then
+      return x > y
+    end
+  end
+  return #a > #b
+end
+
+-- The rank of the first member behind the last one of the page before; '' and '' for the first page. That member may
+-- be gone by now, and a million may share its score, so the place is found by halving.
+local function place_behind(set, after_score, after_id)
+  if after_score == '' then
+    return 0
+  end
+  local low = call('ZCOUNT', set, '-inf', '(' .. after_score)
+  local high = call('ZCOUNT', set, '-inf', after_score)
+  while low < high do
+    local middle = math.floor((low + high) / 2)
+    if follows(call('ZRANGE', set, middle, middle)[1], after_id) then
+      high = middle
+    else
+      low = middle + 1
+    end
+  end
+  return low
+end
+
 -- Records of ids about to be delivered, by position; nil if none of them has one. A record whose retry
 -- time is not the score belongs to an earlier registration (the id was moved, or revived from the dead
 -- by a plain ZADD): it is dropped, and the id starts anew. An empty hash costs one HLEN.

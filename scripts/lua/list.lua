@@ -10,37 +10,7 @@
 local set = ({ scheduled = scheduled, leased = leased, dead = dead })[ARGV[1]]
 local limit, after_score, after_id = tonumber(ARGV[2]), ARGV[3], ARGV[4]
 
--- Byte by byte as Redis orders members: Lua's own < follows the locale.
-local function follows(a, b)
-  for i = 1, math.min(#a, #b) do
-    local x, y = a:byte(i), b:byte(i)
-    if x ~= y then
-      return x > y
-    end
-  end
-  return #a > #b
-end
-
--- The rank of the first member behind the cursor. Its id may be gone by now, and a million ids may share
--- its score, so that place is found by halving.
-local function start()
-  if after_score == '' then
-    return 0
-  end
-  local low = call('ZCOUNT', set, '-inf', '(' .. after_score)
-  local high = call('ZCOUNT', set, '-inf', after_score)
-  while low < high do
-    local middle = math.floor((low + high) / 2)
-    if follows(call('ZRANGE', set, middle, middle)[1], after_id) then
-      high = middle
-    else
-      low = middle + 1
-    end
-  end
-  return low
-end
-
-local first = start()
+local first = place_behind(set, after_score, after_id)
 local ids, scores = ids_and_scores(call('ZRANGE', set, first, first + limit - 1, 'WITHSCORES'))
 local more = #ids == limit and 1 or 0
 local pasts = #ids > 0 and call('HMGET', attempts, unpack(ids)) or {}

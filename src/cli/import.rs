@@ -2,7 +2,7 @@
 
 use std::{
     fs::File,
-    io::{self, BufRead, BufReader, Read as _},
+    io::{self, BufRead, BufReader},
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -13,7 +13,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use super::{context::Context, csv_lines, output::block};
+use super::{context::Context, csv_lines, ndjson_lines, output::block};
 use crate::{
     duration,
     error::Invalid,
@@ -92,8 +92,8 @@ impl Import {
         context.warn_if_not_served(&self.queue);
         let bar = progress_bar(bytes);
         let mut input = BufReader::with_capacity(1 << 20, bar.wrap_read(input));
-        let lines = match self.format(&mut input)? {
-            FileFormat::Ndjson => ndjson(input),
+        let lines: Lines<'_> = match self.format(&mut input)? {
+            FileFormat::Ndjson => Box::new(ndjson_lines::read(input, MAX_LINE_BYTES, parse_json)),
             FileFormat::Csv if is_empty(&mut input)? => Box::new(std::iter::empty()),
             FileFormat::Csv => csv(input)?,
         };
@@ -203,36 +203,8 @@ fn is_empty(input: &mut impl BufRead) -> anyhow::Result<bool> {
 /// Line numbers and what stands there.
 type Lines<'a> = Box<dyn Iterator<Item = (u64, anyhow::Result<Registration>)> + Send + 'a>;
 
-fn ndjson<'a>(mut input: impl BufRead + Send + 'a) -> Lines<'a> {
-    let mut number = 0;
-    let mut line = Vec::new();
-    Box::new(std::iter::from_fn(move || {
-        loop {
-            number += 1;
-            line.clear();
-            match input.by_ref().take(MAX_LINE_BYTES).read_until(b'\n', &mut line) {
-                Ok(0) => return None,
-                Ok(_) if line.trim_ascii().is_empty() => {}
-                Ok(_) if line.last() != Some(&b'\n') && line.len() as u64 == MAX_LINE_BYTES => {
-                    let skipped = input.skip_until(b'\n').context("cannot read on").map(drop);
-                    let too_long = anyhow!("is longer than {MAX_LINE_BYTES} bytes");
-                    return Some((number, Err(skipped.err().unwrap_or(too_long))));
-                }
-                Ok(_) => return Some((number, parse_json(line.trim_ascii()))),
-                Err(cause) => {
-                    return Some((number, Err(anyhow::Error::new(cause).context("cannot read on"))));
-                }
-            }
-        }
-    }))
-}
-
 fn parse_json(line: &[u8]) -> anyhow::Result<Registration> {
-    let line: Line<'_> = serde_json::from_slice(line).map_err(|cause| {
-        // Each line is a document of its own to serde, which adds that it is line 1.
-        let text = cause.to_string();
-        anyhow!("{}", text.rsplit_once(" at line ").map_or(text.as_str(), |(what, _)| what))
-    })?;
+    let line: Line<'_> = ndjson_lines::parse(line)?;
     let due = match (line.due_at, line.delay) {
         // Text or a number: both are what DueAt reads, once the quotes are gone.
         (Some(at), None) => Due::At(at.get().trim_matches('"').parse()?),

@@ -29,10 +29,10 @@ pub(super) struct List {
 pub(super) struct Paging {
     /// How many ids to print at most
     #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..))]
-    limit: u32,
+    pub(super) limit: u32,
     /// Continue where an earlier page ended
     #[arg(long)]
-    cursor: Option<Cursor>,
+    pub(super) cursor: Option<Cursor>,
 }
 
 impl Row for Shown {

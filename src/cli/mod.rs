@@ -10,6 +10,8 @@ mod deadlines;
 mod export;
 mod import;
 mod list;
+mod ndjson_lines;
+mod order;
 mod output;
 mod pace;
 mod queue;
@@ -88,6 +90,9 @@ enum Command {
     /// Show or check the configuration
     #[command(subcommand)]
     Config(config::ConfigCommand),
+    /// Create orders that expire when they are not paid; pay, cancel, look at and follow them
+    #[command(subcommand)]
+    Order(order::OrderCommand),
     /// Replay an orders file to see how many orders a timeout would have expired
     Replay(replay::Replay),
     /// Help for whoever writes the receiver of webhooks: sign, verify, listen
@@ -120,6 +125,7 @@ pub async fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Dead(command) => command.run(&context()?).await,
         Command::Queue(command) => command.run(&context()?).await,
         Command::Config(command) => command.run(&context()?),
+        Command::Order(command) => command.run(&context()?).await,
         Command::Replay(command) => command.run(&context()?).await,
         Command::Webhook(command) => command.run(output).await,
         Command::Completions(command) => command.run(),

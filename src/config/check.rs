@@ -6,18 +6,21 @@ use tracing_subscriber::filter::{EnvFilter, LevelFilter};
 
 use super::{
     Backoff, CircuitBreaker, CommandConfig, ConfigError, HANDLER_TIMEOUT, HandlerConfig, HttpConfig,
-    LogConfig, LogFormat, QueueConfig, RedisConfig, RedisUrl, ServeConfig, WebhookConfig,
+    LogConfig, LogFormat, OrderConfig, QueueConfig, RedisConfig, RedisUrl, ServeConfig, WebhookConfig,
     origin::Origins,
     raw::{
-        RawBackoff, RawCircuitBreaker, RawDuration, RawHandler, RawHttp, RawLog, RawQueue, RawRedis, RawServe,
+        RawBackoff, RawCircuitBreaker, RawDuration, RawHandler, RawHttp, RawLog, RawOrder, RawQueue,
+        RawRedis, RawServe,
     },
 };
-use crate::{duration, types::QueueName};
+use crate::{duration, error::Invalid, types::QueueName};
 
 const POLL_INTERVAL_BOUNDS: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_secs(3600);
 /// With less, what died in the evening would be gone before anybody looks.
 const MIN_DEAD_RETENTION: Duration = Duration::from_secs(3600);
 const MAX_LEASE: Duration = Duration::from_secs(24 * 3600);
+/// With less, an order could be gone before those who paid it learn that it is paid.
+const MIN_RETAIN: Duration = Duration::from_secs(1);
 /// With fewer, one late poll is enough for a healthy process to lose its lease.
 const MIN_LEASE_POLLS: u32 = 3;
 /// `unpack` in the claiming script is bounded by it.
@@ -156,6 +159,14 @@ pub(super) fn serve(raw: RawServe, section: &Section<'_>) -> Result<ServeConfig>
 
 pub(super) fn queue_name(name: &str, origins: &Origins) -> Result<QueueName> {
     QueueName::new(name)
+        .and_then(|name| match name.as_companion() {
+            None => Ok(name),
+            Some(_) => Err(Invalid::new(
+                "queue name",
+                name,
+                "is a companion of a queue of orders: configure that one",
+            )),
+        })
         .map_err(|invalid| origins.error(&["queue", name], &[], &format!("is no queue: {invalid}")))
 }
 
@@ -180,7 +191,27 @@ pub(super) fn queue(raw: RawQueue, section: &Section<'_>) -> Result<QueueConfig>
         backoff: backoff(raw.backoff, &section.below("backoff"))?,
         circuit_breaker: circuit_breaker(raw.circuit_breaker, &section.below("circuit_breaker"))?,
         dead_retention: raw.dead_retention.map(|raw| dead_retention(raw, section)).transpose()?,
+        order: order(raw.order, &section.below("order"))?,
         handler: handler(raw.handler, &section.below("handler"))?,
+    })
+}
+
+fn order(raw: RawOrder, section: &Section<'_>) -> Result<OrderConfig> {
+    let retain = raw.retain.map(|RawDuration(retain)| {
+        let shown = duration::format(retain);
+        let long_enough = retain >= MIN_RETAIN;
+        long_enough
+            .then_some(retain)
+            .ok_or_else(|| section.bad("retain", format!("is {shown}; it must be at least 1s")))
+    });
+    Ok(OrderConfig {
+        timeout: section.timeout("timeout", raw.timeout)?,
+        retain: retain.transpose()?,
+        intake_limit: section.number("intake_limit", set(raw.intake_limit), 1..=i64::from(u32::MAX))?,
+        max_events: raw
+            .max_events
+            .map(|most| section.number("max_events", most, 1..=i64::MAX))
+            .transpose()?,
     })
 }
 
@@ -233,19 +264,33 @@ fn circuit_breaker(raw: RawCircuitBreaker, section: &Section<'_>) -> Result<Circ
 /// Each type takes its keys out of `raw`; what is left belongs to another one.
 fn handler(mut raw: RawHandler, section: &Section<'_>) -> Result<HandlerConfig> {
     type Check = fn(&mut RawHandler, &Section<'_>) -> Result<HandlerConfig>;
-    let types: [(&str, Check); 5] = [
+    let types: [(&str, Check); 6] = [
         ("log", |_, _| Ok(HandlerConfig::Log)),
         ("webhook", |raw, section| Ok(HandlerConfig::Webhook(Box::new(WebhookConfig::check(raw, section)?)))),
         ("command", |raw, section| command(raw, section).map(HandlerConfig::Command)),
         ("stream", |raw, section| Ok(HandlerConfig::Stream { max_len: max_len(raw, section)? })),
         ("list", |raw, section| Ok(HandlerConfig::List { max_len: max_len(raw, section)? })),
+        ("order", |raw, section| Ok(HandlerConfig::Order { notify: notify(raw, section)? })),
     ];
-    let name = set(raw.r#type.take());
+    let Some(name) = raw.r#type.take() else {
+        return Err(section.bad("type", "is missing: name what is to be done"));
+    };
     let check = section.one_of("type", &name, &types)?;
     let handler = check(&mut raw, section)?;
     match raw.left_over() {
         Some(key) => Err(section.bad(key, format!("is no key of the handler type `{name}`: remove it"))),
         None => Ok(handler),
+    }
+}
+
+fn notify(raw: &mut RawHandler, section: &Section<'_>) -> Result<Option<Box<HandlerConfig>>> {
+    let Some(raw) = raw.notify.take() else { return Ok(None) };
+    let section = section.below("notify");
+    match handler(*raw, &section)? {
+        told @ (HandlerConfig::Log | HandlerConfig::Webhook(_) | HandlerConfig::Command(_)) => {
+            Ok(Some(Box::new(told)))
+        }
+        _ => Err(section.bad("type", "cannot tell of expired orders; use log, webhook or command")),
     }
 }
 

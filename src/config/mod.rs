@@ -96,6 +96,12 @@ impl Default for ServeConfig {
     }
 }
 
+impl Default for OrderConfig {
+    fn default() -> Self {
+        QueueConfig::default().order
+    }
+}
+
 impl Default for QueueConfig {
     fn default() -> Self {
         let orders = Config::default().queues.into_values().next();
@@ -190,8 +196,26 @@ pub struct QueueConfig {
     /// How long dead ids are kept, at least 1 h; `None` = until somebody removes them.
     #[serde(serialize_with = "optional_duration_as_text", skip_serializing_if = "Option::is_none")]
     pub dead_retention: Option<Duration>,
+    /// For a queue of orders.
+    pub order: OrderConfig,
     /// What happens to a deadline that fired.
     pub handler: HandlerConfig,
+}
+
+/// What holds for the orders of a queue. SIGHUP does not reload it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct OrderConfig {
+    /// By when an order must be paid that is created without a deadline, above 0.
+    #[serde(serialize_with = "duration_as_text")]
+    pub timeout: Duration,
+    /// How long an order is kept once it is paid, cancelled or expired, at least 1 s; `None` = for ever.
+    #[serde(serialize_with = "optional_duration_as_text", skip_serializing_if = "Option::is_none")]
+    pub retain: Option<Duration>,
+    /// How many submitted orders may wait to be created, at least 1.
+    pub intake_limit: u64,
+    /// How many events are kept, about; `None` = all.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_events: Option<u64>,
 }
 
 /// Stops claiming while a handler only fails, so that an endpoint that is down does not use up attempts.
@@ -254,6 +278,12 @@ pub enum HandlerConfig {
     },
     /// A program that is run.
     Command(CommandConfig),
+    /// The order of this id expires, inside one script.
+    Order {
+        /// Who is told of it afterwards: `Log`, `Webhook` or `Command`.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        notify: Option<Box<HandlerConfig>>,
+    },
 }
 
 /// A program that is run for each deadline.

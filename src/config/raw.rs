@@ -61,7 +61,17 @@ pub(super) struct RawQueue {
     pub(super) backoff: RawBackoff,
     pub(super) circuit_breaker: RawCircuitBreaker,
     pub(super) dead_retention: Option<RawDuration>,
+    pub(super) order: RawOrder,
     pub(super) handler: RawHandler,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields, default, expecting = "a section with keys")]
+pub(super) struct RawOrder {
+    pub(super) timeout: Option<RawDuration>,
+    pub(super) retain: Option<RawDuration>,
+    pub(super) intake_limit: Option<i64>,
+    pub(super) max_events: Option<i64>,
 }
 
 #[derive(Deserialize, Default)]
@@ -94,6 +104,7 @@ pub(super) struct RawHandler {
     pub(super) secret_file: Option<RawList>,
     pub(super) ca_file: Option<String>,
     pub(super) headers: Option<BTreeMap<String, String>>,
+    pub(super) notify: Option<Box<RawHandler>>,
 }
 
 impl RawHandler {
@@ -110,6 +121,7 @@ impl RawHandler {
             ("secret_file", self.secret_file.is_some()),
             ("ca_file", self.ca_file.is_some()),
             ("headers", self.headers.is_some()),
+            ("notify", self.notify.is_some()),
         ];
         keys.into_iter().find(|(_, is_set)| *is_set).map(|(key, _)| key)
     }

@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::Delivery;
-use crate::types::{DueAt, Id, Payload, Token, rfc3339_ms};
+use crate::types::{Companion, DueAt, Id, Payload, Token, rfc3339_ms};
 
 /// The body as the contract words it. The fields are in the order in which they are written.
 #[derive(Serialize)]
@@ -25,13 +25,21 @@ struct Data<'a> {
     payload: Option<&'a Payload>,
 }
 
+/// What tells of an expired order has the order as its payload, and the queue of orders as its queue.
+fn event_type(delivery: &Delivery) -> &'static str {
+    match delivery.queue.as_companion() {
+        Some(Companion::Notify) => "order.expired",
+        Some(Companion::Intake) | None => "deadline.expired",
+    }
+}
+
 /// The delivery as one JSON document. Its payload is in it as it was registered, so that no number loses a digit.
 pub(super) fn body(delivery: &Delivery) -> Vec<u8> {
     let event = Event {
-        r#type: "deadline.expired",
+        r#type: event_type(delivery),
         timestamp: rfc3339_ms(delivery.claimed_at.as_ms()),
         data: Data {
-            queue: delivery.queue.as_str(),
+            queue: delivery.queue.base(),
             id: &delivery.id,
             due_at: delivery.due_at,
             attempt: delivery.attempt,

@@ -64,7 +64,7 @@ impl Queue {
             let foreign = step.iter().map(|candidate| candidate.key.clone());
             let keys: Vec<String> = self.keys.common().iter().cloned().chain(foreign).collect();
             let ids = step.iter().map(|candidate| candidate.id.as_str());
-            let call = Call::new(&scripts::ADOPT, &keys).arg(how).args(ids);
+            let call = Call::new(&scripts::ADOPT, keys).arg(how).args(ids);
             let codes = Reply::new("adopt", self.call(call).await?)?.ints()?;
             for pair in codes.chunks_exact(2) {
                 answers.push(adopted(pair[0], pair[1])?);

@@ -2,16 +2,13 @@
 
 use std::{
     fmt,
-    str::FromStr,
     time::{Duration, Instant},
 };
 
 use serde::Serialize;
 
-use crate::{
-    error::Invalid,
-    types::{DueAt, Id, Payload, QueueName, ServerTime, Token},
-};
+use super::Cursor;
+use crate::types::{DueAt, Id, Payload, QueueName, ServerTime, Token};
 
 /// When something is due: at an instant, or some time from now by the clock of Redis.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -389,34 +386,6 @@ pub struct Page {
     pub rows: Vec<Shown>,
     /// Where the next page starts; none on the last one.
     pub next: Option<Cursor>,
-}
-
-/// The place of a row in its state: pages continue behind it even when the row itself is gone by then.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Cursor {
-    pub(super) score: String,
-    pub(super) id: Vec<u8>,
-}
-
-impl fmt::Display for Cursor {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}_", self.score)?;
-        self.id.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
-    }
-}
-
-impl FromStr for Cursor {
-    type Err = Invalid;
-
-    fn from_str(text: &str) -> Result<Self, Invalid> {
-        let parsed = text.split_once('_').and_then(|(score, hex)| {
-            score.parse::<f64>().ok()?;
-            let byte = |at: usize| u8::from_str_radix(hex.get(at..at + 2)?, 16).ok();
-            let id = (0..hex.len()).step_by(2).map(byte).collect::<Option<Vec<u8>>>()?;
-            Some(Self { score: score.to_owned(), id })
-        });
-        parsed.ok_or_else(|| Invalid::new("cursor", text, "was not made by `list`: pass one on as it came"))
-    }
 }
 
 /// How much is where, at one instant.

@@ -91,7 +91,7 @@ impl Queue {
     ) -> Result<(Vec<(Shown, Cursor)>, bool)> {
         let call = self.script(&scripts::LIST).arg(state.to_string()).arg(limit.clamp(1, MAX_IDS_PER_CALL));
         let call = match after {
-            Some(Cursor { score, id }) => call.arg(score).arg(id),
+            Some(cursor) => call.arg(cursor.score()).arg(cursor.id()),
             None => call.arg("").arg(""),
         };
         let call = call.arg(u8::from(payloads));
@@ -113,7 +113,7 @@ impl Queue {
                     self.leased_row(&id, lease, claimed_score.as_deref(), record, None)
                 }
             };
-            let place = Cursor { score: String::from_utf8_lossy(&score).into_owned(), id };
+            let place = Cursor::new(&score, id);
             rows.push((Shown { payload: payload.and_then(readable), ..row }, place));
         }
         Ok((rows, more))

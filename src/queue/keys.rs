@@ -1,6 +1,6 @@
 //! The only place that spells a key. The braces are a hash tag: all keys of a queue live in one cluster slot.
 
-use crate::types::QueueName;
+use crate::types::{Companion, QueueName};
 
 /// The parts of the eight keys that every script gets, in the order of `lib.lua`, with their types.
 const PARTS: [(&str, &str); 8] = [
@@ -14,24 +14,43 @@ const PARTS: [(&str, &str); 8] = [
     ("meta", "hash"),
 ];
 
+/// The parts of the keys that every order verb gets after the eight, in the order of `order_lib.lua`; two keys of
+/// the companion `notify` follow them.
+const ORDER_PARTS: [(&str, &str); 4] =
+    [("events", "stream"), ("paid", "zset"), ("cancelled", "zset"), ("expired", "zset")];
+
 /// What the sinks write to. It belongs to its readers, so purging a queue leaves it. Its type is the sink's.
 const FIRED: &str = "fired";
 
 /// The keys of one queue.
 #[derive(Debug, Clone)]
 pub(super) struct Keys {
-    /// What all of them begin with.
-    base: String,
+    prefix: String,
+    queue: QueueName,
     /// The eight of `lib.lua`, then `fired`.
     all: Vec<String>,
 }
 
 impl Keys {
     pub(super) fn new(prefix: &str, queue: &QueueName) -> Self {
-        let base = format!("{prefix}:{{{queue}}}:");
+        let (prefix, queue) = (prefix.to_owned(), queue.clone());
+        let mut keys = Self { prefix, queue, all: Vec::new() };
         let parts = PARTS.iter().map(|(part, _)| *part).chain([FIRED]);
-        let all = parts.map(|part| format!("{base}{part}")).collect();
-        Self { base, all }
+        keys.all = parts.map(|part| keys.spell(keys.queue.as_companion(), part)).collect();
+        keys
+    }
+
+    /// The keys of a companion of the same queue.
+    pub(super) fn companion(&self, companion: Companion) -> Self {
+        Self::new(&self.prefix, &self.queue.companion(companion))
+    }
+
+    fn spell(&self, companion: Option<Companion>, part: &str) -> String {
+        let (prefix, queue) = (&self.prefix, self.queue.base());
+        match companion {
+            Some(companion) => format!("{prefix}:{{{queue}}}:{}:{part}", companion.word()),
+            None => format!("{prefix}:{{{queue}}}:{part}"),
+        }
     }
 
     /// True if a key belongs to any queue under this prefix.
@@ -43,7 +62,7 @@ impl Keys {
 
     /// For messages.
     pub(super) fn pattern(&self) -> String {
-        format!("{}*", self.base)
+        self.spell(self.queue.as_companion(), "*")
     }
 
     /// What every script gets.
@@ -56,9 +75,27 @@ impl Keys {
         &self.all
     }
 
+    /// What every order verb gets, and the orders of these ids.
+    pub(super) fn with_orders<'a>(&self, ids: impl Iterator<Item = &'a str>) -> Vec<String> {
+        let own = ORDER_PARTS.iter().map(|(part, _)| self.spell(None, part));
+        let notify = PARTS[..2].iter().map(|(part, _)| self.spell(Some(Companion::Notify), part));
+        let orders = ids.map(|id| self.spell(None, &format!("order:{id}")));
+        self.common().iter().cloned().chain(own).chain(notify).chain(orders).collect()
+    }
+
+    /// The stream of what happened to orders.
+    pub(super) fn events(&self) -> String {
+        self.spell(None, ORDER_PARTS[0].0)
+    }
+
     /// Every key with the type that overdue keeps there; `fired` counts only where a sink's type is given.
     pub(super) fn typed(&self, fired: Option<&'static str>) -> impl Iterator<Item = (&String, &'static str)> {
         self.all.iter().zip(PARTS.iter().map(|(_, expected)| *expected).chain(fired))
+    }
+
+    /// The types of what [`Keys::with_orders`] answers, in its order, without the orders.
+    pub(super) fn order_types() -> impl Iterator<Item = &'static str> {
+        PARTS.iter().chain(&ORDER_PARTS).chain(&PARTS[..2]).map(|(_, expected)| *expected)
     }
 }
 
@@ -72,6 +109,23 @@ mod tests {
         assert_eq!(keys.common()[0], "overdue:{orders}:scheduled");
         assert_eq!(keys.common()[1], "overdue:{orders}:payload");
         assert_eq!(keys.with_fired()[8], "overdue:{orders}:fired");
+        assert_eq!(keys.events(), "overdue:{orders}:events");
+    }
+
+    #[test]
+    fn companions_live_in_the_slot_of_their_queue() {
+        let intake = Keys::new("overdue", &QueueName::new("orders.intake").unwrap());
+        assert_eq!(intake.common()[0], "overdue:{orders}:intake:scheduled");
+        let keys = intake.with_orders(["42"].into_iter());
+        assert_eq!(keys[8..10], ["overdue:{orders}:events", "overdue:{orders}:paid"]);
+        assert_eq!(
+            keys[12..],
+            [
+                "overdue:{orders}:notify:scheduled",
+                "overdue:{orders}:notify:payload",
+                "overdue:{orders}:order:42"
+            ]
+        );
     }
 
     #[test]

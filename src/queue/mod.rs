@@ -20,27 +20,30 @@
 
 mod adopt;
 mod answers;
+mod cursor;
 mod deliver;
 mod inspect;
 mod keys;
 mod register;
-mod reply;
-mod scripts;
+pub(crate) mod reply;
+pub(crate) mod scripts;
 
 pub use adopt::{Adopted, Candidate, Takeover};
 pub use answers::{
-    Cancelled, Claim, ClaimOptions, Counts, Cursor, Delivery, Due, Expected, Fired, Lease, Mode, Page,
-    Registration, Rejected, Rescheduled, Retried, Retry, Scheduled, Settled, Shown, ShownLease, Sink,
-    SinkKind, State, Unreadable,
+    Cancelled, Claim, ClaimOptions, Counts, Delivery, Due, Expected, Fired, Lease, Mode, Page, Registration,
+    Rejected, Rescheduled, Retried, Retry, Scheduled, Settled, Shown, ShownLease, Sink, SinkKind, State,
+    Unreadable,
 };
+pub use cursor::Cursor;
 use keys::Keys;
 use redis::Value;
+pub(crate) use register::due_argument;
 use reply::Reply;
 
 use crate::{
     error::{Error, Result, TroubleKind},
     redis::{Call, Redis, Script},
-    types::{QueueName, ServerTime},
+    types::{Companion, QueueName, ServerTime},
 };
 
 /// The most ids that one script call takes; longer input is cut into several calls.
@@ -70,6 +73,13 @@ impl Queue {
     #[must_use]
     pub fn at(&self, now: ServerTime) -> Self {
         Self { now: Some(now), ..self.clone() }
+    }
+
+    /// The queue that this one keeps beside itself for orders.
+    #[must_use]
+    pub fn companion(&self, companion: Companion) -> Self {
+        let (name, keys) = (self.name.companion(companion), self.keys.companion(companion));
+        Self { name, keys, ..self.clone() }
     }
 
     /// Its name.
@@ -155,17 +165,51 @@ impl Queue {
 
     /// The same for a sink, which keeps a key of this type beside the common ones.
     async fn call_with_fired(&self, call: Call<'_>, fired: Option<&'static str>) -> Result<Value> {
+        self.call_on(call, self.keys.typed(fired)).await
+    }
+
+    /// What every order verb gets as its keys, with those of these orders.
+    pub(crate) fn order_keys<'a>(&self, ids: impl Iterator<Item = &'a str>) -> Vec<String> {
+        self.keys.with_orders(ids)
+    }
+
+    /// A call of an order verb with `now` as its first argument.
+    pub(crate) fn order_script<'a, 'b>(
+        &self,
+        script: &'a Script,
+        ids: impl Iterator<Item = &'b str>,
+    ) -> Call<'a> {
+        Call::new(script, self.order_keys(ids)).arg(self.now_argument())
+    }
+
+    /// Runs an order verb.
+    pub(crate) async fn call_order(&self, call: Call<'_>) -> Result<Value> {
+        let keys = self.order_keys(std::iter::empty());
+        self.call_on(call, keys.iter().zip(Keys::order_types())).await
+    }
+
+    /// The stream of what happened to orders.
+    pub(crate) fn events_key(&self) -> String {
+        self.keys.events()
+    }
+
+    /// Runs a script; if one of its keys has the wrong type, the error names it.
+    async fn call_on(
+        &self,
+        call: Call<'_>,
+        keys: impl Iterator<Item = (&String, &'static str)>,
+    ) -> Result<Value> {
         match self.redis.call(&call).await {
             Err(Error::Redis(trouble)) if trouble.kind == TroubleKind::WrongType => {
-                Err(self.name_wrong_key(fired).await.unwrap_or(Error::Redis(trouble)))
+                Err(self.name_wrong_key(keys).await.unwrap_or(Error::Redis(trouble)))
             }
             answer => answer,
         }
     }
 
     /// Redis does not say which key has the wrong type, so this asks for each.
-    async fn name_wrong_key(&self, fired: Option<&'static str>) -> Option<Error> {
-        for (key, expected) in self.keys.typed(fired) {
+    async fn name_wrong_key(&self, keys: impl Iterator<Item = (&String, &'static str)>) -> Option<Error> {
+        for (key, expected) in keys {
             let Value::SimpleString(found) = self.redis.run(redis::cmd("TYPE").arg(key)).await.ok()? else {
                 return None;
             };

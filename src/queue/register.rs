@@ -2,7 +2,8 @@
 
 use super::{
     Cancelled, Due, Expected, MAX_IDS_PER_CALL, Mode, Queue, Registration, Rescheduled, Scheduled, State,
-    reply::Reply, scripts,
+    reply::{Reply, unknown},
+    scripts,
 };
 use crate::{
     error::{Error, Result},
@@ -108,7 +109,8 @@ fn expected_argument(expected: Expected) -> String {
     }
 }
 
-fn due_argument(due: Due) -> String {
+/// A deadline as the scripts read it.
+pub(crate) fn due_argument(due: Due) -> String {
     match due {
         Due::At(due_at) => due_at.as_ms().to_string(),
         Due::In(delay) => format!("+{}", delay.as_millis()),
@@ -144,8 +146,4 @@ fn cancelled(code: i64, first: i64, second: i64) -> Result<Cancelled> {
 
 fn valid(script: &'static str, ms: i64) -> Result<DueAt> {
     DueAt::from_ms(ms).map_err(|cause| Error::Reply { script, detail: cause.to_string() })
-}
-
-fn unknown(script: &'static str, code: i64) -> Error {
-    Error::Reply { script, detail: format!("code {code}") }
 }

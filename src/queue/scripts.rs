@@ -5,17 +5,18 @@ use std::sync::LazyLock;
 use crate::redis::Script;
 
 const LIB: &str = include_str!("../../scripts/lua/lib.lua");
+const ORDER_LIB: &str = include_str!("../../scripts/lua/order_lib.lua");
 
-/// Declares a script for each file name; all of them get `lib.lua` in front.
+/// Declares a script for each file name, with what all of them get in front.
 macro_rules! scripts {
-    ($($script:ident = $name:literal),* $(,)?) => {
-        $(pub(super) static $script: LazyLock<Script> = LazyLock::new(|| {
-            Script::new($name, [LIB, include_str!(concat!("../../scripts/lua/", $name, ".lua"))].concat())
+    ($libs:expr; $($script:ident = $name:literal),* $(,)?) => {
+        $(pub(crate) static $script: LazyLock<Script> = LazyLock::new(|| {
+            Script::new($name, [$libs, include_str!(concat!("../../scripts/lua/", $name, ".lua"))].concat())
         });)*
     };
 }
 
-scripts! {
+scripts! { LIB;
     SCHEDULE = "schedule",
     RESCHEDULE = "reschedule",
     CANCEL = "cancel",
@@ -37,4 +38,17 @@ scripts! {
     LIST = "list",
     COUNTS = "counts",
     ADOPT = "adopt",
+}
+
+scripts! { &[LIB, ORDER_LIB].concat();
+    ORDER_CREATE = "order_create",
+    ORDER_SUBMIT = "order_submit",
+    ORDER_PAY = "order_pay",
+    ORDER_CANCEL = "order_cancel",
+    ORDER_EXTEND = "order_extend",
+    ORDER_EXPIRE = "order_expire",
+    ORDER_GET = "order_get",
+    ORDER_LIST = "order_list",
+    ORDER_COUNTS = "order_counts",
+    ORDER_TRIM = "order_trim",
 }

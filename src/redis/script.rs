@@ -1,5 +1,7 @@
 //! Lua scripts and calls of them.
 
+use std::borrow::Cow;
+
 use redis::Cmd;
 
 /// A Lua script with the name it goes by and the digest that Redis knows it under.
@@ -30,15 +32,15 @@ impl Script {
 #[derive(Debug)]
 pub struct Call<'a> {
     pub(super) script: &'a Script,
-    keys: &'a [String],
+    keys: Cow<'a, [String]>,
     arguments: Vec<Vec<u8>>,
 }
 
 impl<'a> Call<'a> {
     /// A call without arguments yet.
     #[must_use]
-    pub fn new(script: &'a Script, keys: &'a [String]) -> Self {
-        Self { script, keys, arguments: Vec::new() }
+    pub fn new(script: &'a Script, keys: impl Into<Cow<'a, [String]>>) -> Self {
+        Self { script, keys: keys.into(), arguments: Vec::new() }
     }
 
     /// The name of the script.
@@ -62,7 +64,7 @@ impl<'a> Call<'a> {
 
     pub(super) fn command(&self) -> Cmd {
         let mut command = redis::cmd("EVALSHA");
-        command.arg(&self.script.sha).arg(self.keys.len()).arg(self.keys).arg(&self.arguments);
+        command.arg(&self.script.sha).arg(self.keys.len()).arg(&*self.keys).arg(&self.arguments);
         command
     }
 }

@@ -21,6 +21,7 @@ mod worker;
 
 use std::{sync::Arc, time::Duration};
 
+pub(crate) use poller::{Source, Ticked, run as poll};
 pub use settings::Settings;
 use tokio::{
     sync::{Semaphore, mpsc, watch},
@@ -101,7 +102,8 @@ fn default_drain_timeout() -> Duration {
     ServeConfig::default().drain_timeout
 }
 
-fn fixed(settings: Settings) -> watch::Receiver<Settings> {
+/// Settings that never change.
+pub(crate) fn fixed(settings: Settings) -> watch::Receiver<Settings> {
     watch::Sender::new(settings.sound()).subscribe()
 }
 

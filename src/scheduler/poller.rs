@@ -25,19 +25,19 @@ use crate::{
 
 /// What one tick learned.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Ticked {
+pub(crate) struct Ticked {
     /// The instant of the claim, by the clock of Redis.
-    now: ServerTime,
+    pub(crate) now: ServerTime,
     /// True if more is due that can be taken at once.
-    more: bool,
+    pub(crate) more: bool,
     /// When to look again.
-    next: Option<DueAt>,
+    pub(crate) next: Option<DueAt>,
     /// How many entries have an impossible score.
-    impossible: u64,
+    pub(crate) impossible: u64,
 }
 
-/// Where the poller takes from and gives to: a handler's worker, or an in-Redis sink.
-pub(super) trait Source: Send {
+/// Where the poller takes from and gives to: a handler's worker, an in-Redis sink, or orders.
+pub(crate) trait Source: Send {
     /// Waits until there is room, and answers for how many ids. Dropping the future loses nothing.
     fn room(&mut self, settings: &Settings) -> impl Future<Output = usize> + Send;
 
@@ -46,7 +46,7 @@ pub(super) trait Source: Send {
 }
 
 /// Polls until `stop` is cancelled; outlives every error.
-pub(super) async fn run(
+pub(crate) async fn run(
     mut source: impl Source,
     queue: Queue,
     mut settings: watch::Receiver<Settings>,

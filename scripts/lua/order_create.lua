@@ -1,0 +1,51 @@
+-- order_create: creates orders, each with its deadline and the event `created`. Creating one twice is creating it
+-- once: what decides is the fields; the deadline of the first time stays. Refused with -OOM when Redis is full.
+-- KEYS   those of order_lib.lua, with one order for each item of ARGV
+-- ARGV   1 now
+--        2… at most 250 times id, due (ms, or +ms from now), count of fields, and so many times name, value
+-- Reply  1 now in ms
+--        2… for each item three: code, its deadline in ms (0 if it is not scheduled), the order if it existed
+--        1 created  2 exists, with the same fields  3 exists with others  4 the key holds no order
+--        -ERR if an id, a deadline or a field is outside the contract: nothing was written
+local now = clock(ARGV[1])
+
+local items, refused = orders_of(2, now)
+if not items then
+  return refused
+end
+
+-- Reads also check the types, so that no write below can fail halfway.
+call('XLEN', events)
+local have_pasts, have_payloads = call('HLEN', attempts) > 0, call('HLEN', payload) > 0
+local some_dead = call('ZCARD', dead) > 0
+call('ZCARD', scheduled)
+
+local reply = { now }
+for _, item in ipairs(items) do
+  local digest = digest_of(item.fields)
+  local status, wrong = status_of(item.order)
+  local code, due, existing = 1, item.due, {}
+  if wrong then
+    code, due = 4, 0
+  elseif status then
+    code = call('HGET', item.order, 'digest') == digest and 2 or 3
+    due = known_due(call('ZSCORE', scheduled, item.id) or 0)
+    existing = call('HGETALL', item.order)
+  else
+    call('HSET', item.order, 'status', 'created', 'created_at', digits(now), 'due_at', digits(due),
+      'digest', digest, unpack(item.fields))
+    tell('created', item.id, now)
+    call('ZADD', scheduled, digits(due), item.id)
+    if have_pasts then
+      call('HDEL', attempts, item.id)
+    end
+    if have_payloads then
+      call('HDEL', payload, item.id)
+    end
+    if some_dead then
+      call('ZREM', dead, item.id)
+    end
+  end
+  reply[#reply + 1], reply[#reply + 2], reply[#reply + 3] = code, due, existing
+end
+return reply

@@ -1,0 +1,116 @@
+//! Creates what was submitted: claims a batch of the intake, creates all of it in one script, acks it.
+
+use serde::Deserialize;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use super::{Created, Fields, NewOrder, Orders};
+use crate::{
+    error::Result,
+    queue::{ClaimOptions, Delivery, Due, Lease, MAX_FAILURES_PER_CALL, Rejected, Unreadable},
+    scheduler::{self, Settings, Source, Ticked},
+    types::{DueAt, Token},
+};
+
+/// Creates submitted orders until it is told to stop. Any number of processes can run it: a claim keeps them apart,
+/// and since creating twice is creating once, one that dies in the middle does no harm.
+pub struct Intake {
+    orders: Orders,
+}
+
+impl Intake {
+    /// Creates what was submitted to `orders`.
+    #[must_use]
+    pub fn new(orders: Orders) -> Self {
+        Self { orders }
+    }
+
+    /// Runs until `stop` is cancelled, through every error of Redis.
+    pub async fn run(self, settings: Settings, stop: CancellationToken) {
+        self.watching(scheduler::fixed(settings), stop).await;
+    }
+
+    /// The same with settings that may change while it runs.
+    pub(crate) async fn watching(self, settings: watch::Receiver<Settings>, stop: CancellationToken) {
+        let intake = self.orders.intake().clone();
+        scheduler::poll(self, intake, settings, stop).await;
+    }
+
+    /// Creates what can be read, and sets the rest aside.
+    async fn admit(&self, token: Token, deliveries: &[Delivery], unreadable: Vec<Unreadable>) -> Result<()> {
+        let mut rejected: Vec<Rejected> = unreadable
+            .into_iter()
+            .map(|Unreadable { id, error, reason }| Rejected { id, token, reason, error })
+            .collect();
+        let (mut new, mut leases) = (Vec::with_capacity(deliveries.len()), Vec::new());
+        for delivery in deliveries {
+            match read(delivery) {
+                Ok(order) => {
+                    new.push(order);
+                    leases.push(delivery.lease());
+                }
+                Err(error) => rejected.push(reject(&delivery.lease(), "invalid_payload", error)),
+            }
+        }
+        let mut done = Vec::with_capacity(new.len());
+        for (lease, created) in leases.into_iter().zip(self.orders.create(&new).await?) {
+            match created {
+                Created::Created(_) | Created::Exists(_) => done.push(lease),
+                Created::Conflict(_) => {
+                    let error = "an order of this id exists with other fields".to_owned();
+                    rejected.push(reject(&lease, "conflict", error));
+                }
+                Created::NotAnOrder => {
+                    let error = "the key of the order holds something else".to_owned();
+                    rejected.push(reject(&lease, "not_an_order", error));
+                }
+            }
+        }
+        let intake = self.orders.intake();
+        intake.ack(&done).await?;
+        if !rejected.is_empty() {
+            tracing::warn!(queue = %intake.name(), moved = rejected.len(), "cannot be created; now in the dead set");
+            intake.bury(&rejected).await?;
+        }
+        Ok(())
+    }
+}
+
+impl Source for Intake {
+    async fn room(&mut self, settings: &Settings) -> usize {
+        settings.batch_size.min(MAX_FAILURES_PER_CALL)
+    }
+
+    async fn tick(&mut self, limit: usize, settings: &Settings) -> Result<Ticked> {
+        let options = ClaimOptions { limit, lease: settings.lease, rate_limit: None, max_crashes: None };
+        let claim = self.orders.intake().claim_with(options).await?;
+        if let Some(token) = claim.token {
+            // On an error the lease runs out, and the entries come back.
+            self.admit(token, &claim.deliveries, claim.unreadable).await?;
+        }
+        Ok(Ticked { now: claim.now, more: claim.more, next: claim.next, impossible: claim.impossible })
+    }
+}
+
+/// What `order_submit.lua` writes.
+#[derive(Deserialize)]
+struct Entry {
+    due_at: String,
+    /// Name, value, …; left out if there is none.
+    #[serde(default)]
+    fields: Vec<String>,
+}
+
+fn read(delivery: &Delivery) -> Result<NewOrder, String> {
+    let text = delivery.payload.as_ref().ok_or("it has no payload; use `order submit`")?.as_str();
+    let entry: Entry =
+        serde_json::from_str(text).map_err(|cause| format!("no entry of the intake: {cause}"))?;
+    let due_at: DueAt = entry.due_at.parse().map_err(|cause: crate::error::Invalid| cause.to_string())?;
+    let pairs = entry.fields.chunks_exact(2).map(|pair| (pair[0].as_str(), pair[1].as_str()));
+    let fields = Fields::new(pairs).map_err(|cause| cause.to_string())?;
+    Ok(NewOrder { id: delivery.id.clone(), due: Due::At(due_at), fields })
+}
+
+fn reject(lease: &Lease, reason: &'static str, error: String) -> Rejected {
+    Rejected { id: lease.id.as_str().as_bytes().to_vec(), token: lease.token, reason, error }
+}
