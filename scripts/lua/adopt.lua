@@ -18,20 +18,6 @@ for _, hash in ipairs({ payload, attempts }) do
   call('HLEN', hash)
 end
 
--- When a key expires in ms since the epoch; -1 without a TTL, -2 without a key. Redis before 7 knows only the time
--- that is left. If that is the same before and after the clock was read, the sum is exact.
-local function expiry_of(key)
-  local at = redis.pcall('PEXPIRETIME', key)
-  if type(at) == 'number' then
-    return at
-  end
-  local left, now
-  repeat
-    left, now = call('PTTL', key), clock('')
-  until left == call('PTTL', key)
-  return left < 0 and left or now + left
-end
-
 local function register(id, due, is_new)
   call('ZADD', scheduled, digits(due), id)
   call('HDEL', attempts, id)

@@ -1,8 +1,12 @@
 //! The verb of those who move over from key expiry: adopt.
 
-use super::{MAX_IDS_PER_CALL, Queue, reply::Reply, scripts};
+use super::{
+    MAX_IDS_PER_CALL, Queue,
+    reply::{Reply, unknown},
+    scripts,
+};
 use crate::{
-    error::{Error, Result},
+    error::Result,
     redis::Call,
     types::{DueAt, Id},
 };
@@ -25,6 +29,17 @@ pub enum Takeover {
     KeepTtl,
     /// Registers the deadline and removes the TTL.
     Move,
+}
+
+impl Takeover {
+    /// As the scripts call it.
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            Self::Look => "look",
+            Self::KeepTtl => "keep_ttl",
+            Self::Move => "move",
+        }
+    }
 }
 
 /// What became of one key.
@@ -54,17 +69,12 @@ impl Queue {
     /// # Errors
     /// If Redis refuses, as it does when it is full. What was done of a long list before that stays done.
     pub async fn adopt(&self, candidates: &[Candidate], takeover: Takeover) -> Result<Vec<Adopted>> {
-        let how = match takeover {
-            Takeover::Look => "look",
-            Takeover::KeepTtl => "keep_ttl",
-            Takeover::Move => "move",
-        };
         let mut answers = Vec::with_capacity(candidates.len());
         for step in candidates.chunks(MAX_IDS_PER_CALL) {
             let foreign = step.iter().map(|candidate| candidate.key.clone());
             let keys: Vec<String> = self.keys.common().iter().cloned().chain(foreign).collect();
             let ids = step.iter().map(|candidate| candidate.id.as_str());
-            let call = Call::new(&scripts::ADOPT, keys).arg(how).args(ids);
+            let call = Call::new(&scripts::ADOPT, keys).arg(takeover.word()).args(ids);
             let codes = Reply::new("adopt", self.call(call).await?)?.ints()?;
             for pair in codes.chunks_exact(2) {
                 answers.push(adopted(pair[0], pair[1])?);
@@ -81,16 +91,12 @@ impl Queue {
 }
 
 fn adopted(code: i64, due_ms: i64) -> Result<Adopted> {
-    let unexpected = |detail: String| Error::Reply { script: "adopt", detail };
     Ok(match code {
-        1 => {
-            let due_at = DueAt::from_ms(due_ms).map_err(|cause| unexpected(cause.to_string()))?;
-            Adopted::Now { due_at }
-        }
+        1 => Adopted::Now { due_at: DueAt::from_ms(due_ms)? },
         2 => Adopted::Before,
         3 => Adopted::NoTtl,
         4 => Adopted::Gone,
         5 => Adopted::OutOfRange,
-        _ => return Err(unexpected(format!("code {code}"))),
+        code => return Err(unknown("adopt", code)),
     })
 }

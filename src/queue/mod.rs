@@ -179,7 +179,18 @@ impl Queue {
         script: &'a Script,
         ids: impl Iterator<Item = &'b str>,
     ) -> Call<'a> {
-        Call::new(script, self.order_keys(ids)).arg(self.now_argument())
+        self.order_script_on(script, ids, std::iter::empty())
+    }
+
+    /// The same with keys that belong to others behind those of the orders.
+    pub(crate) fn order_script_on<'a, 'b>(
+        &self,
+        script: &'a Script,
+        ids: impl Iterator<Item = &'b str>,
+        foreign: impl Iterator<Item = &'b str>,
+    ) -> Call<'a> {
+        let keys: Vec<String> = self.order_keys(ids).into_iter().chain(foreign.map(str::to_owned)).collect();
+        Call::new(script, keys).arg(self.now_argument())
     }
 
     /// Runs an order verb.

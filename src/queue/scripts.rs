@@ -51,4 +51,6 @@ scripts! { &[LIB, ORDER_LIB].concat();
     ORDER_LIST = "order_list",
     ORDER_COUNTS = "order_counts",
     ORDER_TRIM = "order_trim",
+    ORDER_SOURCE = "order_source",
+    ORDER_ADOPT = "order_adopt",
 }

@@ -1,5 +1,7 @@
 //! `overdue adopt`: the way from key expiry, through the real binary on a real Redis.
 
+mod orders;
+
 use std::cell::Cell;
 
 use overdue::{
@@ -21,6 +23,8 @@ const FAR: i64 = 4_102_444_800_000;
 struct Shop {
     rig: Rig,
     place: Place,
+    /// What every `adopt` gets.
+    flags: &'static str,
 }
 
 impl Shop {
@@ -29,9 +33,14 @@ impl Shop {
     }
 
     async fn on(server: &RedisServer) -> Self {
+        Self::with(server, "log").await
+    }
+
+    async fn with(server: &RedisServer, handler: &str) -> Self {
         let rig = Rig::on(server).await;
-        let place = Place::new(&format!("[redis]\nurl = \"{}\"\n[queue.{}]\n", server.url(), rig.name()));
-        Self { rig, place }
+        let (url, queue) = (server.url(), rig.name());
+        let config = format!("[redis]\nurl = \"{url}\"\n[queue.{queue}.handler]\ntype = \"{handler}\"\n");
+        Self { rig, place: Place::new(&config), flags: if handler == "order" { "" } else { "--in-place" } }
     }
 
     fn key(&self, name: &str) -> String {
@@ -81,7 +90,7 @@ impl Shop {
 
     fn arguments(&self, further: &str) -> Vec<String> {
         let glob = self.key("*");
-        let line = format!("adopt {glob} --queue {} --in-place {further}", self.rig.name());
+        let line = format!("adopt {glob} --queue {} {} {further}", self.rig.name(), self.flags);
         line.split_whitespace().map(str::to_owned).collect()
     }
 

@@ -7,13 +7,16 @@ use anyhow::{Context as _, bail};
 use clap::Args;
 use indicatif::ProgressBar;
 use pattern::{IdFrom, Pattern};
-use report::{Reason, Report};
+use report::Report;
 
 use super::{context::Context, output::progress_bar, pace::Pace};
 use crate::{
-    queue::{Adopted, Candidate, Queue, Takeover},
+    config::HandlerConfig,
+    error::Invalid,
+    order::{Orders, Renames},
+    queue::{Candidate, Queue, Takeover},
     redis::ScanCursor,
-    types::{QueueName, printable},
+    types::QueueName,
 };
 
 /// `overdue adopt`
@@ -22,6 +25,10 @@ use crate::{
 Takes the keys of the database that `redis.url` names. Each key is one atomic step: its TTL becomes a deadline and is
 removed. So it either expires in the old way or has a deadline, however often this is interrupted and run again; and
 until it is done, whoever listens to the old expiry must go on listening. Keys without a TTL are left alone.
+
+Without --in-place each hash becomes an order, with all that was written to it before. The hash stays where it was,
+without its TTL: remove it when nobody reads it any more. What is written to it afterwards does not reach the order,
+so let the writers use orders before; running this again names the hashes that were changed since.
 
 If an application gives a key a TTL again, running this again takes it over again; the later deadline holds.
 
@@ -34,12 +41,19 @@ pub(super) struct Adopt {
     /// The queue that the deadlines go to
     #[arg(long)]
     queue: QueueName,
-    /// Leave each key where it is, of whatever type; its handler gets the id, and has to delete the key
-    #[arg(long, required = true)]
+    /// Leave each key where it is, of whatever type; its handler gets the id, and has to delete the key. Without this
+    /// hashes become orders
+    #[arg(long)]
     in_place: bool,
-    /// What the id of a deadline is
-    #[arg(long, value_enum, default_value_t = IdFrom::Key)]
-    id_from: IdFrom,
+    /// What the id of a deadline is [default: match, but key with --in-place]
+    #[arg(long, value_enum)]
+    id_from: Option<IdFrom>,
+    /// What a field of a hash is called in its order; may be given several times
+    #[arg(long, value_name = "FIELD=NAME", value_parser = rename, conflicts_with = "in_place")]
+    rename: Vec<(String, String)>,
+    /// A field of a hash that its order does not get; may be given several times
+    #[arg(long, value_name = "FIELD", conflicts_with = "in_place")]
+    drop: Vec<String>,
     /// Leave the TTL on the keys, for a trial beside the old system
     #[arg(long)]
     keep_ttl: bool,
@@ -53,7 +67,9 @@ pub(super) struct Adopt {
 
 impl Adopt {
     pub(super) async fn run(&self, context: &Context) -> anyhow::Result<()> {
-        let pattern = Pattern::new(&self.glob, self.id_from)?;
+        let default = if self.in_place { IdFrom::Key } else { IdFrom::Match };
+        let pattern = Pattern::new(&self.glob, self.id_from.unwrap_or(default))?;
+        self.check_handler(context)?;
         let queue = context.queue(&self.queue).await?;
         context.warn_if_not_served(&self.queue);
         if self.keep_ttl && !self.dry_run {
@@ -61,6 +77,8 @@ impl Adopt {
         }
         let mut adoption = Adoption {
             queue: &queue,
+            orders: (!self.in_place).then(|| Orders::new(queue.clone())),
+            renames: self.renames(),
             pattern,
             takeover: self.takeover(),
             // Looking needs no rate.
@@ -79,6 +97,29 @@ impl Adopt {
         Ok(())
     }
 
+    /// An order expires by the handler `order` and by no other; and what is no order would end in the dead set there.
+    fn check_handler(&self, context: &Context) -> Result<(), Invalid> {
+        // Without queues in the configuration another `serve` has its own, which is not known here.
+        let configured = context.config.queues.get(&self.queue).filter(|_| context.config.queues_configured);
+        let Some(config) = configured else { return Ok(()) };
+        let why = match (self.in_place, &config.handler) {
+            (true, HandlerConfig::Order { .. }) => {
+                "has the handler `order`: leave out --in-place, or name another queue"
+            }
+            (false, handler) if !matches!(handler, HandlerConfig::Order { .. }) => {
+                "has another handler than `order`, which expires orders: pass --in-place, or name another queue"
+            }
+            _ => return Ok(()),
+        };
+        Err(Invalid::new("queue", &self.queue, why))
+    }
+
+    fn renames(&self) -> Renames {
+        let renamed = self.rename.iter().map(|(from, to)| (from, Some(to.clone())));
+        let dropped = self.drop.iter().map(|name| (name, None));
+        renamed.chain(dropped).fold(Renames::default(), |all, (from, to)| all.with(from, to))
+    }
+
     fn takeover(&self) -> Takeover {
         match (self.dry_run, self.keep_ttl) {
             (true, _) => Takeover::Look,
@@ -91,6 +132,9 @@ impl Adopt {
 /// A walk over the keys. It keeps no place: what was adopted has no TTL any more, so a new walk passes it by.
 struct Adoption<'a> {
     queue: &'a Queue,
+    /// What the keys become; none if they stay where they are.
+    orders: Option<Orders>,
+    renames: Renames,
     pattern: Pattern<'a>,
     takeover: Takeover,
     pace: Pace,
@@ -121,17 +165,20 @@ impl Adoption<'_> {
         for key in keys.into_iter().filter(|key| !self.queue.is_own_key(key)) {
             match self.candidate(&key) {
                 Some(candidate) => candidates.push(candidate),
-                None => {
-                    self.report.scanned += 1;
-                    self.report.failed(Reason::InvalidId, printable(&key));
-                }
+                None => self.report.no_id(&key),
             }
         }
         for step in candidates.chunks(self.pace.step_len()) {
             self.pace.wait_for(step.len()).await;
-            let answers = self.queue.adopt(step, self.takeover).await?;
-            for (candidate, answer) in step.iter().zip(answers) {
-                self.note(candidate, answer);
+            match &self.orders {
+                None => {
+                    let answers = self.queue.adopt(step, self.takeover).await?;
+                    step.iter().zip(answers).for_each(|(key, answer)| self.report.in_place(key, answer));
+                }
+                Some(orders) => {
+                    let answers = orders.adopt(step, &self.renames, self.takeover).await?;
+                    step.iter().zip(&answers).for_each(|(key, answer)| self.report.imported(key, answer));
+                }
             }
         }
         Ok(())
@@ -141,18 +188,11 @@ impl Adoption<'_> {
         let key = std::str::from_utf8(key).ok()?;
         Some(Candidate { id: self.pattern.id_of(key)?, key: key.to_owned() })
     }
+}
 
-    fn note(&mut self, candidate: &Candidate, answer: Adopted) {
-        let report = &mut self.report;
-        report.scanned += 1;
-        match answer {
-            Adopted::Now { due_at } => report.adopted(candidate, due_at),
-            Adopted::Before => report.already_adopted += 1,
-            Adopted::NoTtl => report.no_ttl += 1,
-            Adopted::Gone => report.gone += 1,
-            Adopted::OutOfRange => {
-                report.failed(Reason::InvalidDeadline, printable(candidate.key.as_bytes()));
-            }
-        }
-    }
+/// Reads FIELD=NAME.
+fn rename(text: &str) -> Result<(String, String), String> {
+    let pair = text.split_once('=').filter(|(from, to)| !from.is_empty() && !to.is_empty());
+    let (from, to) = pair.ok_or("write it like status=shop_status")?;
+    Ok((from.to_owned(), to.to_owned()))
 }
