@@ -78,7 +78,7 @@ impl Row for QueueStats {
 impl Stats {
     pub(super) async fn run(&self, context: &Context) -> anyhow::Result<()> {
         let names = if self.queues.is_empty() {
-            context.config.queues.keys().cloned().collect()
+            context.config.queues.iter().flat_map(|(name, queue)| queue.handler.queues(name)).collect()
         } else {
             self.queues.clone()
         };

@@ -25,6 +25,7 @@ use std::{
     collections::BTreeMap,
     net::SocketAddr,
     path::{Path, PathBuf},
+    sync::LazyLock,
     time::Duration,
 };
 
@@ -37,7 +38,10 @@ pub use self::{
     redis_url::RedisUrl,
     webhook::{Secret, WebhookConfig, WebhookUrl},
 };
-use crate::{duration, types::QueueName};
+use crate::{
+    duration,
+    types::{Companion, QueueName},
+};
 
 /// The commented reference configuration, and the source of every default.
 pub const REFERENCE: &str = include_str!("../../config/overdue.toml");
@@ -80,7 +84,12 @@ impl Config {
 impl Default for Config {
     /// The reference configuration alone, whatever files lie about.
     fn default() -> Self {
-        load::load(&Sources::default(), &[]).expect("a test holds that the reference configuration is valid")
+        // Read once: it takes about a millisecond, and every default value comes through here.
+        static REFERENCE_ALONE: LazyLock<Config> = LazyLock::new(|| {
+            load::load(&Sources::default(), &[])
+                .expect("a test holds that the reference configuration is valid")
+        });
+        REFERENCE_ALONE.clone()
     }
 }
 
@@ -284,6 +293,19 @@ pub enum HandlerConfig {
         #[serde(skip_serializing_if = "Option::is_none")]
         notify: Option<Box<HandlerConfig>>,
     },
+}
+
+impl HandlerConfig {
+    /// What `serve` delivers for a queue with this handler: the queue, and its companions if it is one of orders.
+    #[must_use]
+    pub fn queues(&self, name: &QueueName) -> Vec<QueueName> {
+        let mut names = vec![name.clone()];
+        if let Self::Order { notify } = self {
+            names.push(name.companion(Companion::Intake));
+            names.extend(notify.as_ref().map(|_| name.companion(Companion::Notify)));
+        }
+        names
+    }
 }
 
 /// A program that is run for each deadline.

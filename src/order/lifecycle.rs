@@ -288,9 +288,32 @@ impl Orders {
         })
     }
 
-    /// Removes what is beyond its retention from the lists of settled orders and from the events; answers true if
-    /// there may be more.
-    pub(super) async fn trim(&self, max_events: Option<u64>) -> Result<bool> {
+    /// Expires all that is due at this instant, and answers how many orders it was; with `notify`, puts each into the
+    /// queue of [`Notify`](super::Notify). [`Expirer`](super::Expirer) does it all the time; this is for programs
+    /// with a loop, or a clock, of their own.
+    ///
+    /// # Errors
+    /// If Redis refuses. What expired until then has expired.
+    pub async fn expire_due(&self, notify: bool) -> Result<u64> {
+        let (limit, horizon) = (MAX_ORDERS_PER_CALL, Duration::ZERO);
+        let options = ExpireOptions { limit, horizon, rate_limit: None, notify };
+        let (mut count, mut upcoming) = (0, Vec::new());
+        loop {
+            let expired = self.expire(&upcoming, &options).await?;
+            count += expired.expired;
+            if !expired.more {
+                return Ok(count);
+            }
+            upcoming = expired.upcoming;
+        }
+    }
+
+    /// Removes what is beyond its retention from the lists of settled orders and from the events, at most 1000 of
+    /// each; answers true if there may be more. [`Expirer`](super::Expirer) does it once a minute.
+    ///
+    /// # Errors
+    /// If Redis refuses.
+    pub async fn trim(&self, max_events: Option<u64>) -> Result<bool> {
         let call = self
             .queue
             .order_script(&scripts::ORDER_TRIM, std::iter::empty())

@@ -1,0 +1,135 @@
+//! Paying against expiring, through a real `serve`: each order ends once, and everybody is told the truth.
+
+use std::{
+    collections::HashMap,
+    time::{Duration, Instant},
+};
+
+use overdue::{
+    order::{Fields, NewOrder, Orders, Status, Verdict},
+    queue::{Due, Queue},
+    redis::Redis,
+};
+use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
+use tokio::task::JoinSet;
+
+use crate::support::{PATIENT, RedisServer, eventually, id, process::Place};
+
+const CLIENTS: usize = 32;
+/// How many deadlines pass in a second.
+const RATE: usize = 4000;
+/// How much earlier, and later, than its deadline an order is paid, in ms.
+const SPREAD_MS: std::ops::Range<i64> = -20..20;
+
+/// A thousand orders show the kinds of bug there are; `OVERDUE_RACE_ORDERS=100000` looks for the rare ones.
+fn order_count() -> usize {
+    std::env::var("OVERDUE_RACE_ORDERS").map_or(4000, |count| count.parse().expect("a number"))
+}
+
+async fn orders(server: &RedisServer) -> Orders {
+    let redis = Redis::open(&server.url(), PATIENT).expect("a valid url");
+    Orders::new(Queue::new(redis, "overdue", "orders".parse().expect("a name")))
+}
+
+/// What a client was told of each order that it tried to pay.
+type Told = Vec<(usize, Verdict)>;
+
+/// Pays its share, each order about when its deadline passes.
+async fn pay(orders: Orders, share: Vec<(usize, i64)>, seed: u64) -> Told {
+    let mut random = StdRng::seed_from_u64(seed);
+    let begun = Instant::now();
+    let start_ms = orders.queue().redis().time().await.expect("the time").as_ms();
+    let mut told = Vec::with_capacity(share.len());
+    for (n, due_ms) in share {
+        let wait_ms = due_ms + random.random_range(SPREAD_MS) - start_ms;
+        let wait = Duration::from_millis(u64::try_from(wait_ms).unwrap_or(0)).saturating_sub(begun.elapsed());
+        tokio::time::sleep(wait).await;
+        let verdict = orders.pay(&id(&format!("n{n}")), &Fields::default()).await.expect("answered");
+        told.push((n, verdict));
+    }
+    told
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_order_ends_once_and_every_client_is_told_the_truth() {
+    let server = RedisServer::start();
+    let place = Place::new(&format!(
+        "[redis]\nurl = \"{}\"\n[queue.orders]\npoll_interval = \"10ms\"\n[queue.orders.handler]\ntype = \"order\"\n",
+        server.url()
+    ));
+    let serve = place.serve().await;
+    let (count, seed) = (order_count(), rand::random::<u64>());
+    println!("seed {seed}");
+
+    let all = orders(&server).await;
+    // Far enough ahead that all are created before the first is due, also on a slow machine.
+    let first_ms = all.queue().redis().time().await.unwrap().as_ms() + 2000 + count as i64 / 5;
+    let due_ms = |n: usize| first_ms + (n * 1000 / RATE) as i64;
+    let new = |n: usize| NewOrder {
+        id: id(&format!("n{n}")),
+        due: Due::At(overdue::DueAt::from_ms(due_ms(n)).unwrap()),
+        fields: Fields::default(),
+    };
+    all.create(&(0..count).map(new).collect::<Vec<_>>()).await.expect("created");
+
+    let mut clients = JoinSet::new();
+    for client in 0..CLIENTS {
+        // Every second order is paid by two clients.
+        let is_mine = |n: &usize| n % CLIENTS == client || (n % 2 == 0 && (n + 1) % CLIENTS == client);
+        let share = (0..count).filter(is_mine).map(|n| (n, due_ms(n))).collect();
+        clients.spawn(pay(orders(&server).await, share, seed.wrapping_add(client as u64)));
+    }
+    let told = clients.join_all().await.concat();
+    eventually("the rest has expired", async || {
+        (all.queue().counts().await.ok()?.scheduled == 0).then_some(())
+    })
+    .await;
+    serve.stop().await;
+
+    let ends = ends(&all).await;
+    let mut hashes = HashMap::new();
+    for n in 0..count {
+        let order = all.get(&id(&format!("n{n}"))).await.unwrap().expect("kept");
+        assert_eq!(ends.get(order.id.as_str()).map(Vec::as_slice), Some(&[order.status][..]), "{order:?}");
+        hashes.insert(n, order);
+    }
+    check(&told, &hashes);
+    let with = |status| hashes.values().filter(|order| order.status == status).count();
+    let (paid, expired) = (with(Status::Paid), with(Status::Expired));
+    println!("{count} orders, {} payments: {paid} paid, {expired} expired", told.len());
+    assert_eq!(paid + expired, count);
+    assert!(paid > 0 && expired > 0, "there was no race");
+}
+
+/// What the events say of the end of each order.
+async fn ends(orders: &Orders) -> HashMap<String, Vec<Status>> {
+    let (mut ends, mut after) = (HashMap::<String, Vec<Status>>::new(), None);
+    loop {
+        let page = orders.events(after.as_deref(), 1000).await.unwrap();
+        for event in page.events.into_iter().filter(|event| event.r#type != Status::Created) {
+            ends.entry(event.id).or_default().push(event.r#type);
+        }
+        after = page.last.or(after);
+        if !page.more {
+            return ends;
+        }
+    }
+}
+
+fn check(told: &Told, hashes: &HashMap<usize, overdue::order::Order>) {
+    let mut done = HashMap::new();
+    for (n, verdict) in told {
+        let held = &hashes[n];
+        match verdict {
+            Verdict::Done(order) => {
+                assert_eq!(order, held);
+                assert_eq!(done.insert(n, ()), None, "order {n} was paid by two");
+            }
+            Verdict::Already(order) => assert_eq!((order, order.status), (held, Status::Paid)),
+            Verdict::TooLate(order) => assert_eq!((order, order.status), (held, Status::Expired)),
+            other => panic!("order {n}: {other:?}"),
+        }
+    }
+    let paid = hashes.values().filter(|order| order.status == Status::Paid).count();
+    assert_eq!(done.len(), paid, "each paid order was paid by one");
+}
