@@ -11,7 +11,7 @@
 --        1 adopted (for look: would be)  2 adopted before  3 has no TTL, and there is no order
 --        4 another TTL or other fields than order_source read: read it again
 --        5 there is an order of this id with other fields  6 the key of the order holds no order
---        7 adopted before, but its fields were changed since
+--        7 adopted before, but its fields were changed since, and the order was neither paid nor cancelled
 --        -ERR if an id, a deadline or a field is outside the contract: nothing was written
 local now = clock(ARGV[1])
 local how, count = ARGV[2], tonumber(ARGV[3])
@@ -45,7 +45,8 @@ local function adopt(item, key, expiry, seen)
   if wrong then
     return expiry == -1 and 3 or 6, held
   elseif expiry == -1 then
-    return not status and 3 or same and 2 or 7, held
+    local harmless = same or status == 'paid' or status == 'cancelled'
+    return not status and 3 or harmless and 2 or 7, held
   elseif status and not same then
     return 5, held
   elseif status and how == 'keep_ttl' and (status ~= 'created' or item.due <= held) then

@@ -85,7 +85,8 @@ pub enum Refused {
     Conflict,
     /// The key of the order holds something else.
     NotAnOrder,
-    /// It became an order before, and was changed since: somebody still writes to the old place.
+    /// It became an order before, which was neither paid nor cancelled, and was changed since: somebody still
+    /// writes to the old place.
     ChangedSince,
 }
 

@@ -29,6 +29,7 @@ until it is done, whoever listens to the old expiry must go on listening. Keys w
 Without --in-place each hash becomes an order, with all that was written to it before. The hash stays where it was,
 without its TTL: remove it when nobody reads it any more. What is written to it afterwards does not reach the order,
 so let the writers use orders before; running this again names the hashes that were changed since.
+With --keep-ttl the order follows renewed TTLs, but not changed fields.
 
 If an application gives a key a TTL again, running this again takes it over again; the later deadline holds.
 

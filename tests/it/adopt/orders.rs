@@ -144,6 +144,8 @@ async fn who_still_writes_to_the_old_place_is_found_out() {
     shop.adopt("").ok();
     shop.set("42", "paid_by", "card").await;
     assert_eq!(shop.failure(""), "changed_since");
+    shop.engine().pay(&id("42"), &Fields::default()).await.expect("an answer");
+    assert_eq!(shop.report("")["already_adopted"], 1, "it was paid in both places");
     shop.renew("42", FAR).await;
     assert_eq!(shop.failure(""), "conflict");
     assert_eq!(shop.expires_at("42").await, FAR);
