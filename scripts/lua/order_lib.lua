@@ -82,11 +82,12 @@ local function source_of(key)
   local expiry = expiry_of(key)
   if expiry == -2 then
     return -2, '', {}
-  elseif call('TYPE', key).ok ~= 'hash' then
-    return -3, '', {}
+  end
   -- Before it is read: four times as much as an order may hold, since overheads count here.
-  elseif call('HLEN', key) > 2 * MAX_FIELDS or call('MEMORY', 'USAGE', key, 'SAMPLES', 0) > 4 * MAX_BYTES then
-    return -4, '', {}
+  local wrong = call('TYPE', key).ok ~= 'hash' and -3
+    or (call('HLEN', key) > 2 * MAX_FIELDS or call('MEMORY', 'USAGE', key, 'SAMPLES', 0) > 4 * MAX_BYTES) and -4
+  if wrong then -- of what has no TTL nothing is wanted
+    return expiry == -1 and -1 or wrong, '', {}
   end
   local fields = call('HGETALL', key)
   return expiry, digest_of(fields), fields

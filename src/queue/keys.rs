@@ -55,9 +55,7 @@ impl Keys {
 
     /// True if a key belongs to any queue under this prefix.
     pub(super) fn are_of_the_kind_of(&self, key: &[u8]) -> bool {
-        let scheduled = &self.all[0];
-        let brace = scheduled.rfind('{').expect("every key has its tag, and no queue's name a brace");
-        key.starts_with(&scheduled.as_bytes()[..=brace])
+        key.starts_with(format!("{}:{{", self.prefix).as_bytes())
     }
 
     /// For messages.

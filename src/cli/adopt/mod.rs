@@ -28,8 +28,8 @@ until it is done, whoever listens to the old expiry must go on listening. Keys w
 
 Without --in-place each hash becomes an order, with all that was written to it before. The hash stays where it was,
 without its TTL: remove it when nobody reads it any more. What is written to it afterwards does not reach the order,
-so let the writers use orders before; running this again names the hashes that were changed since.
-With --keep-ttl the order follows renewed TTLs, but not changed fields.
+so let the writers use orders by then; running this again with the same options names
+the hashes that were changed since. With --keep-ttl the order follows renewed TTLs, but not changed fields.
 
 If an application gives a key a TTL again, running this again takes it over again; the later deadline holds.
 
@@ -70,7 +70,7 @@ impl Adopt {
     pub(super) async fn run(&self, context: &Context) -> anyhow::Result<()> {
         let default = if self.in_place { IdFrom::Key } else { IdFrom::Match };
         let pattern = Pattern::new(&self.glob, self.id_from.unwrap_or(default))?;
-        self.check_handler(context)?;
+        self.check_queue(context)?;
         let queue = context.queue(&self.queue).await?;
         context.warn_if_not_served(&self.queue);
         if self.keep_ttl && !self.dry_run {
@@ -99,7 +99,11 @@ impl Adopt {
     }
 
     /// An order expires by the handler `order` and by no other; and what is no order would end in the dead set there.
-    fn check_handler(&self, context: &Context) -> Result<(), Invalid> {
+    fn check_queue(&self, context: &Context) -> Result<(), Invalid> {
+        if self.queue.as_companion().is_some() {
+            let why = "is a companion of a queue of orders; name that one";
+            return Err(Invalid::new("queue", &self.queue, why));
+        }
         // Without queues in the configuration another `serve` has its own, which is not known here.
         let configured = context.config.queues.get(&self.queue).filter(|_| context.config.queues_configured);
         let Some(config) = configured else { return Ok(()) };

@@ -50,6 +50,10 @@ async fn a_hash_becomes_an_order_and_stays_without_its_ttl() {
     shop.set("42", "status", "unpaid").await;
     shop.set("42", "notes", "x").await;
     shop.rig.send::<()>(redis::cmd("SET").arg(shop.key("text")).arg("x").arg("PXAT").arg(FAR)).await;
+    // Without a TTL nothing is wanted of them.
+    shop.rig.send::<()>(redis::cmd("SET").arg(shop.key("stays")).arg("x")).await;
+    shop.set("large", "blob", "x".repeat(200_000)).await;
+    shop.set("reserved", "status", "x").await;
 
     assert_eq!(shop.failure(""), "invalid_fields");
     let said = shop.adopt("").stdout();
@@ -63,6 +67,7 @@ async fn a_hash_becomes_an_order_and_stays_without_its_ttl() {
 
     let report = shop.report(renames);
     assert_eq!((&report["adopted"], &report["wrong_type"]), (&json!(1), &json!(1)), "{report}");
+    assert_eq!(report["no_ttl"], 3, "{report}");
     let order = shop.found("42").await.expect("it is an order");
     assert_eq!((order.status, order.due_at.expect("it waits").as_ms()), (Status::Created, FAR));
     assert_eq!(order.fields, Fields::new([("amount", "100.00"), ("shop_status", "unpaid")]).unwrap());
@@ -210,5 +215,7 @@ async fn the_handler_of_the_queue_must_fit() {
     let mut other = Shop::new().await;
     other.flags = "";
     other.adopt("").fails(2, &["another handler than `order`", "pass --in-place"]);
+    let companion = format!("{}.intake", shop.rig.name());
+    shop.place.run(&["adopt", "a*", "--queue", &companion]).fails(2, &["companion"]);
     shop.adopt("--rename status").fails(2, &["status=shop_status"]);
 }
