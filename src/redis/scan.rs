@@ -3,7 +3,7 @@
 use super::Redis;
 use crate::error::{Error, Result};
 
-/// How many keys one call looks at, about. It keeps Redis from others for a fraction of a millisecond.
+/// How many keys one call looks at, about. It keeps Redis from others for a millisecond or so.
 const KEYS_PER_CALL: usize = 1000;
 
 /// Where a walk stands. Every key that is there from its beginning to its end is found, some perhaps twice.
