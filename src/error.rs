@@ -25,7 +25,7 @@ pub enum Error {
     WrongType {
         /// The key as it stands in Redis.
         key: String,
-        /// The type overdue keeps there (`zset`, `hash` or `stream`).
+        /// The type overdue keeps there, in the words of Redis' TYPE.
         expected: &'static str,
         /// The type that Redis reports.
         found: String,
@@ -128,7 +128,7 @@ pub enum TroubleKind {
     NoPerm,
     /// `NOAUTH` or `WRONGPASS`: wrong or missing user or password.
     Auth,
-    /// `WRONGTYPE`: a key holds another type. A queue turns it into [`Error::WrongType`], which names the key.
+    /// `WRONGTYPE`: a key holds another type. Queues and locks turn it into [`Error::WrongType`], which names the key.
     WrongType,
     /// `NOSCRIPT` again right after the script was loaded.
     NoScript,

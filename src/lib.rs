@@ -37,11 +37,13 @@
 //!
 //! - [`error`], [`duration`], [`types`]: what everything else speaks in
 //! - [`config`]: the configuration, raw to checked
+//! - `process`: programs that are run, signalled and ended
 //! - [`redis`]: the way to Redis: connections, scripts, errors, the private server
 //! - [`queue`]: the engine. One verb, one script, one method
 //! - [`handler`]: what runs when a deadline has passed
 //! - [`scheduler`]: polls a queue, runs handlers, settles outcomes
 //! - [`order`]: orders that expire when they are not paid, on top of the queue verbs
+//! - [`lock`]: one holder at a time, with a fencing number
 //! - [`app`]: what `serve` is made of
 //! - [`cli`]: the commands
 
@@ -51,7 +53,9 @@ pub mod config;
 pub mod duration;
 pub mod error;
 pub mod handler;
+pub mod lock;
 pub mod order;
+mod process;
 pub mod queue;
 pub mod redis;
 pub mod scheduler;

@@ -19,7 +19,7 @@ fn main() -> ExitCode {
     // A read of standard input may still block a thread; nothing waits for it.
     runtime.shutdown_background();
     match result {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => {
             eprintln!("overdue: {error:#}");
             exit_code(&error)

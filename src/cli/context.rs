@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use anyhow::bail;
 
-use super::{Global, output::Output};
+use super::{Global, lock::CannotRun, output::Output};
 use crate::{
     app,
     config::{Config, ConfigError, Sources},
@@ -78,13 +78,17 @@ impl Context {
     }
 }
 
-/// 1 failed, 2 wrong usage or configuration, 3 no such id or queue. (0 is done; clap exits with 2 by itself.)
+/// 1 failed, 2 wrong usage or configuration, 3 no such id or queue, 126 and 127 a command that `lock` cannot run.
+/// (0 is done; clap exits with 2 by itself.)
 #[must_use]
 pub fn exit_code(error: &anyhow::Error) -> ExitCode {
     let usage = error.is::<ConfigError>()
         || error.is::<Invalid>()
         || error.is::<SetupError>()
         || matches!(error.downcast_ref::<Error>(), Some(Error::Invalid(_)));
+    if let Some(cannot) = error.downcast_ref::<CannotRun>() {
+        return ExitCode::from(cannot.code());
+    }
     ExitCode::from(match error {
         _ if error.is::<NotFound>() => 3,
         _ if usage => 2,

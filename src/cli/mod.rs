@@ -10,6 +10,7 @@ mod deadlines;
 mod export;
 mod import;
 mod list;
+mod lock;
 mod ndjson_lines;
 mod order;
 mod output;
@@ -20,7 +21,7 @@ mod serve;
 mod stats;
 mod webhook;
 
-use std::path::PathBuf;
+use std::{path::PathBuf, process::ExitCode};
 
 use clap::{Parser, Subcommand};
 use context::Context;
@@ -87,6 +88,11 @@ enum Command {
     /// Pause, resume or empty a whole queue
     #[command(subcommand)]
     Queue(queue::QueueCommand),
+    /// Run a command while holding a lock: one holder at a time over all machines
+    ///
+    /// The lock is extended as long as the command runs, and released when it ends. If the lock is lost, the command
+    /// gets SIGTERM, then SIGKILL. Signals to this process are passed on to the command.
+    Lock(lock::LockCommand),
     /// Show or check the configuration
     #[command(subcommand)]
     Config(config::ConfigCommand),
@@ -102,11 +108,11 @@ enum Command {
     Completions(completions::Completions),
 }
 
-/// Runs the command.
+/// Runs the command, and tells the exit code.
 ///
 /// # Errors
 /// What the command could not do; [`exit_code`] tells the exit code that belongs to it.
-pub async fn run(cli: Cli) -> anyhow::Result<()> {
+pub async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     let Cli { global, command } = cli;
     // Loaded only by those that use it: the others work where the configuration is wrong.
     let output = Output::new(global.output);
@@ -124,10 +130,13 @@ pub async fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Adopt(command) => command.run(&context()?).await,
         Command::Dead(command) => command.run(&context()?).await,
         Command::Queue(command) => command.run(&context()?).await,
+        // The only one that answers with the exit code of another program.
+        Command::Lock(command) => return command.run(&context()?).await,
         Command::Config(command) => command.run(&context()?),
         Command::Order(command) => command.run(&context()?).await,
         Command::Replay(command) => command.run(&context()?).await,
         Command::Webhook(command) => command.run(output).await,
         Command::Completions(command) => command.run(),
     }
+    .map(|()| ExitCode::SUCCESS)
 }

@@ -8,17 +8,17 @@ use std::{
 };
 
 use futures_util::future::{Either, join, select};
-use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
-    process::{Child, ChildStderr, ChildStdin},
-    time::{sleep, timeout},
+    process::{ChildStderr, ChildStdin},
+    time::timeout,
 };
 
 use super::{Delivery, Handler, Outcome, event};
 use crate::{
     config::{self, CommandConfig},
     duration,
+    process::{Program, Reach},
     types::printable,
 };
 
@@ -54,12 +54,12 @@ impl Command {
     fn spawn(&self) -> io::Result<Group> {
         let (program, arguments) = self.config.command.split_first().expect("a checked command is not empty");
         let mut command = tokio::process::Command::new(program);
-        command.args(arguments).process_group(0);
+        command.args(arguments);
         command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
         for name in &self.hidden {
             command.env_remove(name);
         }
-        command.spawn().map(Group)
+        Program::spawn(command, Reach::Group).map(Group)
     }
 
     fn outcome(&self, end: End, stderr: &Tail) -> Outcome {
@@ -108,13 +108,13 @@ enum End {
     TimedOut,
 }
 
-/// A command that runs, as the leader of its process group.
-struct Group(Child);
+/// A command that runs. One whose delivery is dropped goes to somebody else, so what still runs of it is killed.
+struct Group(Program);
 
 impl Group {
     /// Passes the event, and drains stderr all the while: a full pipe would stop the command.
     async fn run(&mut self, event: Vec<u8>, stderr: &mut Tail, limit: Duration) -> io::Result<End> {
-        let (input, output) = (self.0.stdin.take(), self.0.stderr.take());
+        let (input, output) = self.0.pipes();
         let pipes = pin!(join(feed(input, event), stderr.fill(output)));
         match select(pin!(self.end(limit)), pipes).await {
             Either::Left((end, pipes)) => {
@@ -131,28 +131,7 @@ impl Group {
         if let Ok(status) = timeout(limit, self.0.wait()).await {
             return status.map(End::Exit);
         }
-        self.signal(Signal::TERM);
-        // The leader is not reaped meanwhile, even if it ends: its id is that of the group.
-        sleep(TERM_GRACE).await;
-        self.signal(Signal::KILL);
-        self.0.wait().await.map(|_| End::TimedOut)
-    }
-
-    /// Signals the whole group, unless its leader is reaped: the id may be another's from then on.
-    fn signal(&self, signal: Signal) {
-        let leader = self.0.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
-        if let Some(leader) = leader {
-            // Fails only if nothing of it runs any more.
-            let _ = kill_process_group(leader, signal);
-        }
-    }
-}
-
-impl Drop for Group {
-    /// A delivery that is dropped goes to somebody else, so what still runs of it must not go on. The runtime
-    /// reaps the leader.
-    fn drop(&mut self) {
-        self.signal(Signal::KILL);
+        self.0.terminate(TERM_GRACE).await.map(|_| End::TimedOut)
     }
 }
 

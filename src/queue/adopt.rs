@@ -86,7 +86,7 @@ impl Queue {
         Ok(answers)
     }
 
-    /// True if overdue keeps this key, for any queue under its prefix.
+    /// True if overdue keeps this key for any queue under its prefix.
     #[must_use]
     pub fn is_own_key(&self, key: &[u8]) -> bool {
         self.keys.are_of_the_kind_of(key)

@@ -212,22 +212,9 @@ impl Queue {
     ) -> Result<Value> {
         match self.redis.call(&call).await {
             Err(Error::Redis(trouble)) if trouble.kind == TroubleKind::WrongType => {
-                Err(self.name_wrong_key(keys).await.unwrap_or(Error::Redis(trouble)))
+                Err(self.redis.wrong_type(keys).await.unwrap_or(Error::Redis(trouble)))
             }
             answer => answer,
         }
-    }
-
-    /// Redis does not say which key has the wrong type, so this asks for each.
-    async fn name_wrong_key(&self, keys: impl Iterator<Item = (&String, &'static str)>) -> Option<Error> {
-        for (key, expected) in keys {
-            let Value::SimpleString(found) = self.redis.run(redis::cmd("TYPE").arg(key)).await.ok()? else {
-                return None;
-            };
-            if found != expected && found != "none" {
-                return Some(Error::WrongType { key: key.clone(), expected, found });
-            }
-        }
-        None
     }
 }

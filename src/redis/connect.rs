@@ -121,6 +121,22 @@ impl Redis {
         Ok(ServerTime::from_us(s * 1_000_000 + us))
     }
 
+    /// Names the key that holds another type than it should: Redis does not say which, so this asks for each.
+    pub(crate) async fn wrong_type<'a>(
+        &self,
+        typed: impl Iterator<Item = (&'a String, &'static str)>,
+    ) -> Option<Error> {
+        for (key, expected) in typed {
+            let Value::SimpleString(found) = self.run(redis::cmd("TYPE").arg(key)).await.ok()? else {
+                return None;
+            };
+            if found != expected && found != "none" {
+                return Some(Error::WrongType { key: key.clone(), expected, found });
+            }
+        }
+        None
+    }
+
     async fn connection(&self) -> Result<(u64, MultiplexedConnection)> {
         // One limit for waiting and connecting: else each of a crowd would wait for the attempts before its own.
         match tokio::time::timeout(self.inner.connect_timeout, self.connect()).await {

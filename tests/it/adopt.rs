@@ -279,10 +279,14 @@ async fn keys_of_overdue_are_left_alone() {
     let shop = Shop::new().await;
     shop.rig.zadd("n1", FAR).await;
     shop.rig.on_key::<Value>("PEXPIREAT", "scheduled", FAR).await;
-    let pattern = shop.rig.key("*");
-    let ran = shop.place.run(&["adopt", &pattern, "--queue", "orders", "--in-place", "-o", "json"]);
-    assert_eq!(ran.json()["scanned"], 0);
+    let lock = format!("overdue:lock:{{{}}}", shop.rig.name());
+    shop.rig.send::<()>(redis::cmd("SET").arg(&lock).arg("x").arg("PXAT").arg(FAR)).await;
+    for pattern in [shop.rig.key("*"), format!("{lock}*")] {
+        let ran = shop.place.run(&["adopt", &pattern, "--queue", "orders", "--in-place", "-o", "json"]);
+        assert_eq!(ran.json()["scanned"], 0);
+    }
     assert_eq!(shop.rig.on_key::<i64>("PEXPIRETIME", "scheduled", NOTHING).await, FAR);
+    assert_eq!(shop.rig.send::<i64>(redis::cmd("PEXPIRETIME").arg(&lock)).await, FAR);
 }
 
 #[tokio::test]

@@ -11,6 +11,8 @@ mod engine_lost;
 mod engine_register;
 mod foreign;
 mod in_process;
+mod lock;
+mod lock_command;
 mod order_intake;
 mod order_process;
 mod order_race;

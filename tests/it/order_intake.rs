@@ -4,13 +4,12 @@ use std::{collections::HashMap, time::Duration};
 
 use overdue::{
     order::{Fields, NewOrder, Orders, Status, Submitted},
-    queue::{Due, Queue},
-    redis::Redis,
+    queue::Due,
 };
 
 use tokio_util::sync::CancellationToken;
 
-use crate::support::{PATIENT, RedisServer, eventually, id, process::Place};
+use crate::support::{RedisServer, eventually, id, orders_on, process::Place};
 
 const CONFIG: &str =
     "[queue.orders]\nlease = \"300ms\"\npoll_interval = \"20ms\"\n[queue.orders.handler]\ntype = \"order\"\n";
@@ -25,11 +24,6 @@ fn order_count() -> usize {
 
 fn place(server: &RedisServer) -> Place {
     Place::new(&format!("[redis]\nurl = \"{}\"\n{CONFIG}", server.url()))
-}
-
-fn orders(server: &RedisServer) -> Orders {
-    let redis = Redis::open(&server.url(), PATIENT).expect("a valid url");
-    Orders::new(Queue::new(redis, "overdue", "orders".parse().expect("a name")))
 }
 
 fn new(n: usize) -> NewOrder {
@@ -72,9 +66,9 @@ async fn created(orders: &Orders) -> HashMap<String, u32> {
 #[tokio::test(flavor = "multi_thread")]
 async fn no_order_is_lost_or_created_twice_when_those_who_create_are_killed() {
     let server = RedisServer::start();
-    let (place, all) = (place(&server), orders(&server));
+    let (place, all) = (place(&server), orders_on(&server));
     let stop = CancellationToken::new();
-    let submitting = tokio::spawn(submit(orders(&server).intake_limit(1000), order_count(), stop.clone()));
+    let submitting = tokio::spawn(submit(orders_on(&server).intake_limit(1000), order_count(), stop.clone()));
     // It goes on until kills have struck between claim and ack: a run without any would show nothing.
     let mut kills_with_work = 0;
     while kills_with_work < KILLS || !submitting.is_finished() {
@@ -105,13 +99,13 @@ async fn no_order_is_lost_or_created_twice_when_those_who_create_are_killed() {
     assert!(created.values().all(|times| *times == 1), "once each");
     assert_eq!(all.queue().counts().await.unwrap().scheduled, count as u64, "each with its deadline");
     assert_eq!(all.intake().counts().await.unwrap().dead, 0);
-    println!("{count} orders, {kills_with_work} kills with orders in hand");
+    eprintln!("{count} orders, {kills_with_work} kills with orders in hand");
 }
 
 #[tokio::test]
 async fn what_cannot_be_created_is_set_aside_with_the_reason() {
     let server = RedisServer::start();
-    let (place, all) = (place(&server), orders(&server));
+    let (place, all) = (place(&server), orders_on(&server));
     all.submit(&[new(1)]).await.unwrap();
     // Somebody else creates an order of the same id before it is its turn.
     let other = NewOrder { fields: Fields::default(), ..new(1) };

@@ -5,13 +5,12 @@ use std::{process::Stdio, time::Duration};
 use overdue::{
     DueAt,
     order::{Fields, NewOrder, Orders, Status, Verdict},
-    queue::{Due, Queue},
-    redis::Redis,
+    queue::Due,
 };
 use serde_json::{Value, json};
 
 use crate::support::{
-    PATIENT, RedisServer, Rig, eventually, id,
+    RedisServer, Rig, eventually, id, orders_on,
     process::{Place, Serve},
     receiver::{Answer, Receiver},
 };
@@ -37,8 +36,7 @@ impl Shop {
     }
 
     fn orders(&self) -> Orders {
-        let redis = Redis::open(&self.server.url(), PATIENT).expect("a valid url");
-        Orders::new(Queue::new(redis, "overdue", "orders".parse().expect("a name")))
+        orders_on(&self.server)
     }
 
     fn order(&self, arguments: &str) -> crate::support::process::Ran {

@@ -7,13 +7,12 @@ use std::{
 
 use overdue::{
     order::{Fields, NewOrder, Orders, Status, Verdict},
-    queue::{Due, Queue},
-    redis::Redis,
+    queue::Due,
 };
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
 use tokio::task::JoinSet;
 
-use crate::support::{PATIENT, RedisServer, eventually, id, process::Place};
+use crate::support::{RedisServer, eventually, id, orders_on, process::Place};
 
 const CLIENTS: usize = 32;
 /// How many deadlines pass in a second.
@@ -24,11 +23,6 @@ const SPREAD_MS: std::ops::Range<i64> = -20..20;
 /// A thousand orders show the kinds of bug there are; `OVERDUE_RACE_ORDERS=100000` looks for the rare ones.
 fn order_count() -> usize {
     std::env::var("OVERDUE_RACE_ORDERS").map_or(4000, |count| count.parse().expect("a number"))
-}
-
-async fn orders(server: &RedisServer) -> Orders {
-    let redis = Redis::open(&server.url(), PATIENT).expect("a valid url");
-    Orders::new(Queue::new(redis, "overdue", "orders".parse().expect("a name")))
 }
 
 /// What a client was told of each order that it tried to pay.
@@ -59,9 +53,9 @@ async fn each_order_ends_once_and_every_client_is_told_the_truth() {
     ));
     let serve = place.serve().await;
     let (count, seed) = (order_count(), rand::random::<u64>());
-    println!("seed {seed}");
+    eprintln!("seed {seed}");
 
-    let all = orders(&server).await;
+    let all = orders_on(&server);
     // Far enough ahead that all are created before the first is due, also on a slow machine.
     let first_ms = all.queue().redis().time().await.unwrap().as_ms() + 2000 + count as i64 / 5;
     let due_ms = |n: usize| first_ms + (n * 1000 / RATE) as i64;
@@ -75,9 +69,10 @@ async fn each_order_ends_once_and_every_client_is_told_the_truth() {
     let mut clients = JoinSet::new();
     for client in 0..CLIENTS {
         // Every second order is paid by two clients.
-        let is_mine = |n: &usize| n % CLIENTS == client || (n % 2 == 0 && (n + 1) % CLIENTS == client);
+        let is_mine =
+            |n: &usize| n % CLIENTS == client || (n.is_multiple_of(2) && (n + 1) % CLIENTS == client);
         let share = (0..count).filter(is_mine).map(|n| (n, due_ms(n))).collect();
-        clients.spawn(pay(orders(&server).await, share, seed.wrapping_add(client as u64)));
+        clients.spawn(pay(orders_on(&server), share, seed.wrapping_add(client as u64)));
     }
     let told = clients.join_all().await.concat();
     eventually("the rest has expired", async || {
@@ -96,7 +91,7 @@ async fn each_order_ends_once_and_every_client_is_told_the_truth() {
     check(&told, &hashes);
     let with = |status| hashes.values().filter(|order| order.status == status).count();
     let (paid, expired) = (with(Status::Paid), with(Status::Expired));
-    println!("{count} orders, {} payments: {paid} paid, {expired} expired", told.len());
+    eprintln!("{count} orders, {} payments: {paid} paid, {expired} expired", told.len());
     assert_eq!(paid + expired, count);
     assert!(paid > 0 && expired > 0, "there was no race");
 }

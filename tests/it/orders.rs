@@ -263,15 +263,15 @@ async fn an_intake_takes_an_order_once_and_not_more_than_its_limit() {
     let at = orders(&rig, T0).intake_limit(2);
     let soon = NewOrder { due: Due::In(Duration::from_secs(60)), ..new("a", T0) };
     let accepted = Submitted::Accepted { due_at: at_ms(T0 + 60_000) };
-    assert_eq!(at.submit(&[soon.clone()]).await.unwrap(), [accepted]);
-    let again = orders(&rig, T0 + 5).intake_limit(2).submit(&[soon.clone()]).await.unwrap();
+    assert_eq!(at.submit(std::slice::from_ref(&soon)).await.unwrap(), [accepted]);
+    let again = orders(&rig, T0 + 5).intake_limit(2).submit(std::slice::from_ref(&soon)).await.unwrap();
     assert_eq!(
         again,
         [Submitted::Waiting { due_at: Some(at_ms(T0 + 60_000)) }],
         "counted from the first time"
     );
     let other = NewOrder { fields: Fields::default(), ..soon.clone() };
-    assert_eq!(at.submit(&[other.clone()]).await.unwrap(), [Submitted::Conflict]);
+    assert_eq!(at.submit(std::slice::from_ref(&other)).await.unwrap(), [Submitted::Conflict]);
     let bare = NewOrder { id: id("b"), ..other.clone() };
     let answers = at.submit(&[bare.clone(), bare.clone(), new("c", T0 + 1)]).await.unwrap();
     assert!(

@@ -13,6 +13,7 @@ use super::{context::Context, output::progress_bar, pace::Pace};
 use crate::{
     config::HandlerConfig,
     error::Invalid,
+    lock::LockKey,
     order::{Orders, Renames},
     queue::{Candidate, Queue, Takeover},
     redis::ScanCursor,
@@ -78,6 +79,7 @@ impl Adopt {
         }
         let mut adoption = Adoption {
             queue: &queue,
+            prefix: &context.config.redis.prefix,
             orders: (!self.in_place).then(|| Orders::new(queue.clone())),
             renames: self.renames(),
             pattern,
@@ -137,6 +139,8 @@ impl Adopt {
 /// A walk over the keys. It keeps no place: what was adopted has no TTL any more, so a new walk passes it by.
 struct Adoption<'a> {
     queue: &'a Queue,
+    /// What overdue's own keys begin with.
+    prefix: &'a str,
     /// What the keys become; none if they stay where they are.
     orders: Option<Orders>,
     renames: Renames,
@@ -167,7 +171,10 @@ impl Adoption<'_> {
 
     async fn take(&mut self, keys: Vec<Vec<u8>>) -> anyhow::Result<()> {
         let mut candidates = Vec::with_capacity(keys.len());
-        for key in keys.into_iter().filter(|key| !self.queue.is_own_key(key)) {
+        for key in keys {
+            if self.is_own(&key) {
+                continue;
+            }
             match self.candidate(&key) {
                 Some(candidate) => candidates.push(candidate),
                 None => self.report.no_id(&key),
@@ -187,6 +194,11 @@ impl Adoption<'_> {
             }
         }
         Ok(())
+    }
+
+    /// A lock lives by its TTL, and so do settled orders.
+    fn is_own(&self, key: &[u8]) -> bool {
+        self.queue.is_own_key(key) || LockKey::is_spelled(self.prefix, key)
     }
 
     fn candidate(&self, key: &[u8]) -> Option<Candidate> {

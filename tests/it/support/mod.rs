@@ -13,6 +13,7 @@ use std::{
 use overdue::{
     DueAt, Id, Payload, QueueName, ServerTime, Token,
     error::{Error, Result, TroubleKind},
+    order::Orders,
     queue::{
         Claim, Delivery, Due, Expected, Lease, Mode, Queue, Registration, Rejected, Retry, Scheduled, Shown,
         Sink, SinkKind,
@@ -121,6 +122,12 @@ pub(crate) fn queue_on(server: &RedisServer, timeouts: Timeouts) -> Queue {
     let name = format!("q{}", NUMBER.fetch_add(1, Ordering::Relaxed));
     let redis = Redis::open(&server.url(), timeouts).expect("a valid url");
     Queue::new(redis, "overdue", QueueName::new(name).expect("a valid name"))
+}
+
+/// The orders of the queue `orders`, for a test that has the server for itself. Each call makes another connection.
+pub(crate) fn orders_on(server: &RedisServer) -> Orders {
+    let redis = Redis::open(&server.url(), PATIENT).expect("a valid url");
+    Orders::new(Queue::new(redis, "overdue", QueueName::new("orders").expect("a valid name")))
 }
 
 /// A connection that knows nothing of overdue.
