@@ -74,6 +74,20 @@ local function holds(id, token)
   return tonumber(call('ZSCORE', leased, id) or 0) == tonumber(token)
 end
 
+-- When a key expires in ms since the epoch; -1 without a TTL, -2 without a key. Redis before 7 knows only the time
+-- that is left. If that is the same before and after the clock was read, the sum is exact.
+local function expiry_of(key)
+  local at = redis.pcall('PEXPIRETIME', key)
+  if type(at) == 'number' then
+    return at
+  end
+  local left, now
+  repeat
+    left, now = call('PTTL', key), clock('')
+  until left == call('PTTL', key)
+  return left < 0 and left or now + left
+end
+
 -- A record from its JSON; nil if somebody damaged it: that must not keep its id from being delivered.
 local function decode(json)
   local sound, record = pcall(cjson.decode, json)

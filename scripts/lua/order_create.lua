@@ -14,12 +14,7 @@ if not items then
   return refused
 end
 
--- Reads also check the types, so that no write below can fail halfway.
-call('XLEN', events)
-local have_pasts, have_payloads = call('HLEN', attempts) > 0, call('HLEN', payload) > 0
-local some_dead = call('ZCARD', dead) > 0
-call('ZCARD', scheduled)
-
+local create = creator(now)
 local reply = { now }
 for _, item in ipairs(items) do
   local digest = digest_of(item.fields)
@@ -32,19 +27,7 @@ for _, item in ipairs(items) do
     due = known_due(call('ZSCORE', scheduled, item.id) or 0)
     existing = call('HGETALL', item.order)
   else
-    call('HSET', item.order, 'status', 'created', 'created_at', digits(now), 'due_at', digits(due),
-      'digest', digest, unpack(item.fields))
-    tell('created', item.id, now)
-    call('ZADD', scheduled, digits(due), item.id)
-    if have_pasts then
-      call('HDEL', attempts, item.id)
-    end
-    if have_payloads then
-      call('HDEL', payload, item.id)
-    end
-    if some_dead then
-      call('ZREM', dead, item.id)
-    end
+    create(item, digest)
   end
   reply[#reply + 1], reply[#reply + 2], reply[#reply + 3] = code, due, existing
 end

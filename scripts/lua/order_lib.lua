@@ -76,6 +76,23 @@ local function digest_of(fields)
   return redis.sha1hex(table.concat(parts)):sub(1, 16)
 end
 
+-- A key of somebody else that is to become an order: when it expires in ms (-1 has no TTL, -2 gone, -3 no hash, -4 far
+-- larger than an order can be), a digest of its fields, and the fields as a flat list.
+local function source_of(key)
+  local expiry = expiry_of(key)
+  if expiry == -2 then
+    return -2, '', {}
+  end
+  -- Before it is read: four times as much as an order may hold, since overheads count here.
+  local wrong = call('TYPE', key).ok ~= 'hash' and -3
+    or (call('HLEN', key) > 2 * MAX_FIELDS or call('MEMORY', 'USAGE', key, 'SAMPLES', 0) > 4 * MAX_BYTES) and -4
+  if wrong then -- of what has no TTL nothing is wanted
+    return expiry == -1 and -1 or wrong, '', {}
+  end
+  local fields = call('HGETALL', key)
+  return expiry, digest_of(fields), fields
+end
+
 -- The status of an order: false if there is none, nil and a reason (a fixed word) if the key is no order.
 local function status_of(order)
   local status = redis.pcall('HGET', order, 'status')
@@ -91,6 +108,30 @@ end
 
 local function tell(kind, id, now)
   call('XADD', events, '*', 'type', kind, 'id', id, 'at', digits(now))
+end
+
+-- Answers a function that creates an order that is not there yet, with its deadline and its event. The reads check the
+-- types, so that none of its writes can fail halfway.
+local function creator(now)
+  call('XLEN', events)
+  call('ZCARD', scheduled)
+  local have_pasts, have_payloads = call('HLEN', attempts) > 0, call('HLEN', payload) > 0
+  local some_dead = call('ZCARD', dead) > 0
+  return function(item, digest)
+    call('HSET', item.order, 'status', 'created', 'created_at', digits(now), 'due_at', digits(item.due),
+      'digest', digest, unpack(item.fields))
+    tell('created', item.id, now)
+    call('ZADD', scheduled, digits(item.due), item.id)
+    if have_pasts then
+      call('HDEL', attempts, item.id)
+    end
+    if have_payloads then
+      call('HDEL', payload, item.id)
+    end
+    if some_dead then
+      call('ZREM', dead, item.id)
+    end
+  end
 end
 
 -- Takes the order to its end. The caller removes the deadline, which is the source. `retain` is for how many ms

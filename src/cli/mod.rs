@@ -1,5 +1,6 @@
 //! The command line: one file for each command or group. Results go to stdout, all else to stderr.
 
+mod adopt;
 mod completions;
 mod config;
 mod context;
@@ -13,6 +14,7 @@ mod lock;
 mod ndjson_lines;
 mod order;
 mod output;
+mod pace;
 mod queue;
 mod replay;
 mod serve;
@@ -78,6 +80,8 @@ enum Command {
     Import(import::Import),
     /// Write deadlines as NDJSON that `import` reads
     Export(export::Export),
+    /// Move over from key expiry: make the TTL of existing keys a deadline; safe to run twice
+    Adopt(adopt::Adopt),
     /// Look at dead ids, retry or delete them
     #[command(subcommand)]
     Dead(dead::Dead),
@@ -123,6 +127,7 @@ pub async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Stats(command) => command.run(&context()?).await,
         Command::Import(command) => command.run(&context()?).await,
         Command::Export(command) => command.run(&context()?).await,
+        Command::Adopt(command) => command.run(&context()?).await,
         Command::Dead(command) => command.run(&context()?).await,
         Command::Queue(command) => command.run(&context()?).await,
         // The only one that answers with the exit code of another program.

@@ -40,6 +40,12 @@ impl LockKey {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+
+    /// True if overdue keeps a lock, or its number, under this key of Redis.
+    #[must_use]
+    pub fn is_spelled(prefix: &str, redis_key: &[u8]) -> bool {
+        redis_key.starts_with(format!("{prefix}:lock:{{").as_bytes())
+    }
 }
 
 impl FromStr for LockKey {

@@ -361,7 +361,7 @@ fn steps(orders: &[NewOrder]) -> impl Iterator<Item = &[NewOrder]> {
     })
 }
 
-fn with_new_orders<'a>(call: Call<'a>, orders: &[NewOrder]) -> Call<'a> {
+pub(super) fn with_new_orders<'a>(call: Call<'a>, orders: &[NewOrder]) -> Call<'a> {
     orders.iter().fold(call, |call, NewOrder { id, due, fields }| {
         let call = call.arg(id.as_str()).arg(due_argument(*due)).arg(fields.len());
         fields.iter().fold(call, |call, (name, value)| call.arg(name).arg(value))

@@ -34,6 +34,7 @@
 //! # }
 //! ```
 
+mod adopt;
 mod answers;
 mod expirer;
 mod fields;
@@ -43,6 +44,7 @@ mod notify;
 
 use std::time::Duration;
 
+pub use adopt::{Imported, Refused, Renames};
 pub use answers::{
     Created, Event, EventPage, Extended, Extension, NewOrder, Order, OrderCounts, OrderPage, Status,
     Submitted, Verdict,

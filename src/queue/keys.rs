@@ -53,6 +53,11 @@ impl Keys {
         }
     }
 
+    /// True if a key belongs to any queue under this prefix.
+    pub(super) fn are_of_the_kind_of(&self, key: &[u8]) -> bool {
+        key.starts_with(format!("{}:{{", self.prefix).as_bytes())
+    }
+
     /// For messages.
     pub(super) fn pattern(&self) -> String {
         self.spell(self.queue.as_companion(), "*")
@@ -118,6 +123,15 @@ mod tests {
                 "overdue:{orders}:notify:payload",
                 "overdue:{orders}:order:42"
             ]
+        );
+    }
+
+    #[test]
+    fn keys_of_other_queues_are_told_from_foreign_ones() {
+        let keys = Keys::new("shop", &QueueName::new("orders").unwrap());
+        assert!(keys.are_of_the_kind_of(b"shop:{other}:payload"));
+        assert!(
+            !keys.are_of_the_kind_of(b"shop:42") && !keys.are_of_the_kind_of(b"overdue:{orders}:payload")
         );
     }
 }

@@ -18,6 +18,7 @@
 //! Time is the Redis server's, read once in each script. [`Queue::at`] passes one in instead: tests and
 //! `replay` run in virtual time through the very same scripts.
 
+mod adopt;
 mod answers;
 mod cursor;
 mod deliver;
@@ -27,6 +28,7 @@ mod register;
 pub(crate) mod reply;
 pub(crate) mod scripts;
 
+pub use adopt::{Adopted, Candidate, Takeover};
 pub use answers::{
     Cancelled, Claim, ClaimOptions, Counts, Delivery, Due, Expected, Fired, Lease, Mode, Page, Registration,
     Rejected, Rescheduled, Retried, Retry, Scheduled, Settled, Shown, ShownLease, Sink, SinkKind, State,
@@ -177,7 +179,18 @@ impl Queue {
         script: &'a Script,
         ids: impl Iterator<Item = &'b str>,
     ) -> Call<'a> {
-        Call::new(script, self.order_keys(ids)).arg(self.now_argument())
+        self.order_script_on(script, ids, std::iter::empty())
+    }
+
+    /// The same with keys that belong to others behind those of the orders.
+    pub(crate) fn order_script_on<'a, 'b>(
+        &self,
+        script: &'a Script,
+        ids: impl Iterator<Item = &'b str>,
+        foreign: impl Iterator<Item = &'b str>,
+    ) -> Call<'a> {
+        let keys: Vec<String> = self.order_keys(ids).into_iter().chain(foreign.map(str::to_owned)).collect();
+        Call::new(script, keys).arg(self.now_argument())
     }
 
     /// Runs an order verb.

@@ -37,6 +37,7 @@ scripts! { LIB;
     SHOW = "show",
     LIST = "list",
     COUNTS = "counts",
+    ADOPT = "adopt",
 }
 
 scripts! { &[LIB, ORDER_LIB].concat();
@@ -50,4 +51,6 @@ scripts! { &[LIB, ORDER_LIB].concat();
     ORDER_LIST = "order_list",
     ORDER_COUNTS = "order_counts",
     ORDER_TRIM = "order_trim",
+    ORDER_SOURCE = "order_source",
+    ORDER_ADOPT = "order_adopt",
 }

@@ -5,7 +5,9 @@ mod connect;
 pub mod embedded;
 
 mod error;
+mod scan;
 mod script;
 
 pub use connect::{Redis, Timeouts};
+pub use scan::{ScanCursor, ScanPage};
 pub use script::{Call, Script};

@@ -1,5 +1,6 @@
 //! One binary for all tests that need a Redis.
 
+mod adopt;
 mod cli;
 mod command;
 mod dead;

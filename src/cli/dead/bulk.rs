@@ -1,21 +1,15 @@
 //! Retrying and deleting, step by step: in constant memory, however many are dead.
 
-use std::time::Duration;
-
 use anyhow::Context as _;
 use indicatif::ProgressBar;
-use tokio::time::{Instant, sleep_until};
 
 use super::filter::Wanted;
 use crate::{
-    cli::output::progress_bar,
+    cli::{output::progress_bar, pace::Pace},
     error::Result,
-    queue::{MAX_IDS_PER_CALL, Queue, Settled},
+    queue::{Queue, Settled},
     types::Id,
 };
-
-/// With a rate, the steps that a second is cut into.
-const STEPS_PER_SECOND: u32 = 10;
 
 /// What to do with dead ids.
 #[derive(Clone, Copy)]
@@ -46,11 +40,8 @@ impl Verb {
 pub(super) struct Bulk<'a> {
     queue: &'a Queue,
     verb: Verb,
-    rate: Option<u32>,
+    pace: Pace,
     dry_run: bool,
-    begun: Instant,
-    /// How many were taken on, done or not.
-    taken: usize,
     /// How many were done.
     pub(super) count: usize,
     /// How many cannot be named in a call: their ids are outside the contract.
@@ -59,7 +50,9 @@ pub(super) struct Bulk<'a> {
 
 impl<'a> Bulk<'a> {
     pub(super) fn new(queue: &'a Queue, verb: Verb, rate: Option<u32>, dry_run: bool) -> Self {
-        Self { queue, verb, rate, dry_run, begun: Instant::now(), taken: 0, count: 0, unreadable: 0 }
+        // Looking needs no rate.
+        let pace = Pace::new(rate.filter(|_| !dry_run));
+        Self { queue, verb, pace, dry_run, count: 0, unreadable: 0 }
     }
 
     /// All that are wanted. Each step is looked up just before it is taken, so that a slow rate does not act on
@@ -75,7 +68,7 @@ impl<'a> Bulk<'a> {
     async fn pages(&mut self, wanted: &Wanted<'_>, bar: &ProgressBar) -> Result<()> {
         let mut cursor = None;
         loop {
-            let page = wanted.page(self.queue, self.step_len(), cursor.as_ref(), bar).await?;
+            let page = wanted.page(self.queue, self.pace.step_len(), cursor.as_ref(), bar).await?;
             let found = page.rows.len();
             let ids: Vec<Id> = page.rows.into_iter().filter_map(|row| row.valid_id).collect();
             self.unreadable += found - ids.len();
@@ -89,7 +82,7 @@ impl<'a> Bulk<'a> {
 
     /// Exactly these.
     pub(super) async fn these(&mut self, ids: &[Id]) -> anyhow::Result<()> {
-        for step in ids.chunks(self.step_len()) {
+        for step in ids.chunks(self.pace.step_len()) {
             self.step(step).await.with_context(|| self.stopped())?;
         }
         Ok(())
@@ -100,18 +93,9 @@ impl<'a> Bulk<'a> {
             self.count += ids.len();
             return Ok(());
         }
-        if let Some(rate) = self.rate {
-            sleep_until(self.begun + Duration::from_secs(1).mul_f64(self.taken as f64 / f64::from(rate)))
-                .await;
-        }
-        self.taken += ids.len();
+        self.pace.wait_for(ids.len()).await;
         self.count += self.verb.apply(self.queue, ids).await?;
         Ok(())
-    }
-
-    fn step_len(&self) -> usize {
-        let in_a_step = |rate: u32| usize::try_from(rate / STEPS_PER_SECOND).unwrap_or(usize::MAX);
-        self.rate.filter(|_| !self.dry_run).map_or(MAX_IDS_PER_CALL, in_a_step).clamp(1, MAX_IDS_PER_CALL)
     }
 
     fn stopped(&self) -> String {
