@@ -90,7 +90,6 @@ fn text() -> ObjectBuilder {
 fn time() -> ObjectBuilder {
     text()
         .format(Some(SchemaFormat::KnownFormat(KnownFormat::DateTime)))
-        .pattern(Some(r"^(19[89]\d|[2-9]\d{3})-"))
         .description(Some("RFC 3339 with a zone; answers are in UTC with milliseconds"))
         .examples([json!("2026-01-01T00:30:00.000Z")])
 }
@@ -126,13 +125,13 @@ schema!(
     When,
     "When",
     OneOfBuilder::new()
-        .item(time())
+        .item(time().pattern(Some(r"^(197[4-9]|19[89]\d|[2-9]\d{3})-")))
         .item(
             ObjectBuilder::new()
                 .schema_type(Type::Integer)
                 .format(Some(SchemaFormat::KnownFormat(KnownFormat::Int64)))
-                .minimum(Some(DueAt::MIN_MS as f64))
-                .maximum(Some(DueAt::MAX_MS as f64))
+                .minimum(Some(utoipa::Number::Int(DueAt::MIN_MS as isize)))
+                .maximum(Some(utoipa::Number::Int(DueAt::MAX_MS as isize)))
                 .description(Some("milliseconds since the Unix epoch"))
         )
         .build()
@@ -171,8 +170,8 @@ schema!(
     ObjectBuilder::new()
         .schema_type(Type::Integer)
         .format(Some(SchemaFormat::KnownFormat(KnownFormat::Int64)))
-        .minimum(Some(0.0))
-        .maximum(Some(9_007_199_254_740_991.0))
+        .minimum(Some(utoipa::Number::Int(0)))
+        .maximum(Some(utoipa::Number::Int(9_007_199_254_740_991)))
         .description(Some("grows with every claim of the queue"))
         .examples([json!(1_767_225_600_012_345_u64)])
         .build()
