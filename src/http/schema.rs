@@ -59,6 +59,15 @@ pub(super) struct IfNoneMatch {
     if_none_match: Option<String>,
 }
 
+/// The trace that a registration belongs to.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Header)]
+#[expect(dead_code, reason = "describes a header; `deadlines` reads it")]
+pub(super) struct Trace {
+    /// W3C trace context: kept with the deadline, and handed to its handler. An invalid one is ignored
+    traceparent: Option<String>,
+}
+
 /// How long a claim lasts, as a caller writes it.
 pub(super) struct LeaseTime;
 

@@ -26,6 +26,7 @@ mod keys;
 mod register;
 mod reply;
 mod scripts;
+mod trace;
 
 pub use answers::{
     Cancelled, Claim, ClaimOptions, Counts, Delivery, Due, Expected, Fired, Lease, Mode, Page, Registration,
@@ -36,6 +37,7 @@ pub use cursor::Cursor;
 use keys::Keys;
 use redis::Value;
 use reply::Reply;
+pub use trace::TraceParent;
 
 use crate::{
     error::{Error, Result, TroubleKind},

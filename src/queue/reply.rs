@@ -3,7 +3,7 @@
 use redis::Value;
 use serde::Deserialize;
 
-use super::Settled;
+use super::{Settled, TraceParent};
 use crate::{
     error::{Error, Result},
     types::DueAt,
@@ -94,7 +94,7 @@ impl Reply {
     }
 }
 
-/// What is known of an id that failed, lost a lease, or is dead. Numbers of over 14 digits are strings in it.
+/// What is known of an id that failed, lost a lease, is dead, or was registered in a trace. Numbers of over 14 digits are strings in it.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 pub(super) struct Record {
@@ -106,6 +106,7 @@ pub(super) struct Record {
     pub(super) kills: u32,
     pub(super) reason: Option<String>,
     pub(super) error: Option<String>,
+    trace: Option<String>,
 }
 
 impl Record {
@@ -121,6 +122,10 @@ impl Record {
     /// True if the id waits in `scheduled` for the retry that this record speaks of.
     pub(super) fn retries_at(&self, at: Option<DueAt>) -> bool {
         self.retry.as_ref().is_some_and(|retry| due_of(retry.as_bytes()) == at)
+    }
+
+    pub(super) fn traceparent(&self) -> Option<TraceParent> {
+        TraceParent::parse(self.trace.as_ref()?)
     }
 
     pub(super) fn first_token(&self) -> Option<u64> {
