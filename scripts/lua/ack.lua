@@ -25,7 +25,17 @@ end
 if #done > 0 then
   call('ZREM', leased, unpack(done))
   if call('HLEN', attempts) > 0 then
-    call('HDEL', attempts, unpack(done))
+    local over = {}
+    for i, score in ipairs(call('ZMSCORE', scheduled, unpack(done))) do
+      if score then -- registered anew meanwhile
+        drop_record(done[i], score)
+      else
+        over[#over + 1] = done[i]
+      end
+    end
+    if #over > 0 then
+      call('HDEL', attempts, unpack(over))
+    end
   end
   end_leases(touched)
 end

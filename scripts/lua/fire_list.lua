@@ -1,7 +1,7 @@
 -- fire_list: hands what is due to a list and removes it, in one step. The newest is at the head: take with
 -- RPOP, or LMOVE to a list of your own.
 -- KEYS   the eight of lib.lua, and
---        9 fired  LIST  JSON: id, due_at (ms), fired_at (ms), and payload if there is one
+--        9 fired  LIST  JSON: id, due_at (ms), fired_at (ms), and payload and traceparent if there are
 -- ARGV   1 now
 --        2 limit, 1 to 1000 ids
 --        3 the most elements the list keeps, '' for all: older ones are removed, taken or not
@@ -19,8 +19,9 @@ local function as_json(text)
   return pcall(cjson.decode, text) and text or cjson.encode(text)
 end
 
-local function push(id, due, text)
-  local tail = text and ',"payload":' .. as_json(text) or ''
+local function push(id, due, text, trace)
+  local tail = trace and ',"traceparent":' .. cjson.encode(trace) or ''
+  tail = tail .. (text and ',"payload":' .. as_json(text) or '')
   elements[#elements + 1] = '{"id":' .. cjson.encode(id) .. ',"due_at":' .. due .. ',"fired_at":' .. fired_at .. tail .. '}'
 end
 

@@ -1,6 +1,6 @@
 -- fire_stream: hands what is due to a stream and removes it, in one step.
 -- KEYS   the eight of lib.lua, and
---        9 fired  STREAM  entries: id, due_at (ms), fired_at (ms), and payload if there is one
+--        9 fired  STREAM  entries: id, due_at (ms), fired_at (ms), and payload and traceparent if there are
 -- ARGV   1 now
 --        2 limit, 1 to 1000 ids
 --        3 the most entries the stream keeps, '' for all: older ones are removed, read or not
@@ -17,12 +17,15 @@ call('XDEL', fired, '0-0') -- checks the type: no entry can have this number
 local now, now_us = clock(ARGV[1])
 local fired_at = digits(now)
 
-local function push(id, due, text)
+local function push(id, due, text, trace)
+  local fields = { 'id', id, 'due_at', due, 'fired_at', fired_at }
   if text then
-    call('XADD', fired, '*', 'id', id, 'due_at', due, 'fired_at', fired_at, 'payload', text)
-  else
-    call('XADD', fired, '*', 'id', id, 'due_at', due, 'fired_at', fired_at)
+    fields[7], fields[8] = 'payload', text
   end
+  if trace then
+    fields[#fields + 1], fields[#fields + 2] = 'traceparent', trace
+  end
+  call('XADD', fired, '*', unpack(fields))
 end
 
 local function done()

@@ -10,7 +10,8 @@
 --   6 attempts   HASH  id -> JSON record of an id that failed, lost a lease or is dead:
 --                      due (ms), first (token of its first claim), failures, crashes (lost deliveries),
 --                      kills (of these, how many were known to run), begun (token of the one that runs),
---                      retry (its score in scheduled), reason, error
+--                      retry (its score in scheduled), reason, error;
+--                      or only trace (W3C traceparent) and retry, of an id that was registered in a trace
 --   7 dead       ZSET  id -> when it was buried, in ms
 --   8 meta       HASH  token -> the last token; paused -> 1 while nothing may be claimed;
 --                      rate_until -> up to when, in µs, the rate limit is used up
@@ -62,6 +63,12 @@ local function due_argument(text, now)
   return due and due >= MIN_DUE and due <= MAX_DUE and math.ceil(due) or nil
 end
 
+-- The same, and the trace that may stand behind it, after a space.
+local function due_and_trace(text, now)
+  local due, trace = text:match('^(%S+) (%S+)$')
+  return due_argument(due or text, now), trace
+end
+
 local BAD_DUE = 'ERR overdue: a deadline is in ms since the epoch, from 1e11 to the year 9999'
 
 -- A score as an integer of a reply; 0 for an impossible one, which may be infinite.
@@ -111,6 +118,20 @@ local function record_of(id, score, token)
   return record
 end
 
+-- What is left of a record when a new deadline begins: the trace of the registration.
+local function trace_record(trace, due)
+  return cjson.encode({ trace = trace, retry = digits(due) })
+end
+
+-- Drops the record of a delivery that is over, unless it is a newer one's: of an id that was registered anew, and in
+-- a trace, for this score.
+local function drop_record(id, score)
+  local past = past_of(id)
+  if past and tonumber(past.retry) ~= tonumber(score) then
+    call('HDEL', attempts, id)
+  end
+end
+
 local opened = {}
 
 -- What a claim wrote down: score and payload by id. Unpacked once per script.
@@ -149,10 +170,11 @@ end
 
 -- An id that was registered anew while leased: the new deadline stands, the old delivery is over.
 local function superseded(id, token, touched)
-  if not call('ZSCORE', scheduled, id) then
+  local score = call('ZSCORE', scheduled, id)
+  if not score then
     return false
   end
-  call('HDEL', attempts, id)
+  drop_record(id, score)
   unlease(id, token, touched)
   return true
 end
@@ -329,14 +351,14 @@ local function impossible()
 end
 
 -- What the sinks share: passes due ids, and those whose lease ran out (the queue had another handler before),
--- to push(id, due, text) and removes them: claim, delivery and ack without a window between. Then done() for
+-- to push(id, due, text, trace) and removes them: claim, delivery and ack without a window between. Then done() for
 -- what has to follow the last push and come before the removal. Answers the reply of the verb.
 local function fire(now, now_us, wanted, rate, push, done)
   local count, earliest, touched, more = 0, 0, {}, false
   local limit, spend = allowance(wanted, rate, now, now_us)
 
-  local function hand_over(id, due, text)
-    push(id, due, text)
+  local function hand_over(id, due, text, trace)
+    push(id, due, text, trace)
     count = count + 1
     if earliest == 0 or tonumber(due) < earliest then
       earliest = tonumber(due)
@@ -349,7 +371,7 @@ local function fire(now, now_us, wanted, rate, push, done)
   end
   for _, found in ipairs(leftovers) do
     local id, _, _, text, record = unpack(found)
-    hand_over(id, record.due, text)
+    hand_over(id, record.due, text, record.trace)
   end
 
   local ids, scores, texts, pasts = {}, {}, {}, nil
@@ -365,7 +387,7 @@ local function fire(now, now_us, wanted, rate, push, done)
     pasts = pasts_of(ids, scores)
     for i, id in ipairs(ids) do
       local past = pasts and pasts[i] and decode(pasts[i])
-      hand_over(id, past and past.due or due_of(scores[i]), texts[id])
+      hand_over(id, past and past.due or due_of(scores[i]), texts[id], past and past.trace)
     end
   end
   if count > 0 then

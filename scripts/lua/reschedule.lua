@@ -1,4 +1,4 @@
--- reschedule: moves the deadline of an id that is scheduled; payload kept, attempts start anew.
+-- reschedule: moves the deadline of an id that is scheduled; payload and trace kept, attempts start anew.
 -- KEYS   the eight of lib.lua
 -- ARGV   1 now
 --        2 id
@@ -25,7 +25,12 @@ end
 local have_pasts = call('HLEN', attempts) > 0
 call('ZADD', scheduled, digits(due), id)
 if have_pasts then
-  call('HDEL', attempts, id)
+  local past = past_of(id)
+  if past and past.trace and tonumber(past.retry) == old then
+    call('HSET', attempts, id, trace_record(past.trace, due))
+  else
+    call('HDEL', attempts, id)
+  end
 end
 if buried then -- a plain ZADD had revived it; without its record nothing else would tell
   call('ZREM', dead, id)

@@ -4,16 +4,17 @@
 --        2 mode: replace; keep (only an id that is neither scheduled, leased nor dead);
 --          earliest or latest (replaces only by an earlier or a later deadline)
 --        3 expected: '' anything; '0' the id must not be scheduled; else its score must be this
---        4… at most 1000 times id, due (ms, or +ms from now), payload ('' none: an existing one stays)
+--        4… at most 1000 times id, due (ms, or +ms from now; a W3C traceparent that is to be kept may follow after
+--          a space), payload ('' none: an existing one stays)
 -- Reply  for each item three integers: code, the deadline that holds now (0 unknown), the one before (0 none)
 --        1 created  2 replaced  3 kept  4 conflict with `expected`  5 kept, leased  6 kept, dead
 --        -ERR if an id or a deadline is outside the contract: nothing was written
 local now = clock(ARGV[1])
 local mode, expected = ARGV[2], ARGV[3]
 
-local ids, dues = {}, {}
+local ids, dues, traces = {}, {}, {}
 for i = 4, #ARGV, 3 do
-  local id, due = ARGV[i], due_argument(ARGV[i + 1], now)
+  local id, due, trace = ARGV[i], due_and_trace(ARGV[i + 1], now)
   if #id == 0 or #id > 256 then
     return redis.error_reply('ERR overdue: an id has 1 to 256 bytes')
   end
@@ -21,6 +22,7 @@ for i = 4, #ARGV, 3 do
     return redis.error_reply(BAD_DUE)
   end
   ids[#ids + 1], dues[#dues + 1] = id, due
+  traces[#ids] = trace
 end
 
 -- Reads also check the types, so that no write below can fail halfway.
@@ -55,7 +57,7 @@ local function decide(id, due)
   return 3
 end
 
-local reply, entries, texts, changed = {}, {}, {}, {}
+local reply, entries, texts, changed, traced = {}, {}, {}, {}, {}
 local bare = {} -- set of new ids without a payload
 for i, id in ipairs(ids) do
   local due, old = dues[i], held[id] or 0
@@ -64,6 +66,7 @@ for i, id in ipairs(ids) do
     entries[#entries + 1], entries[#entries + 2] = digits(due), id
     changed[#changed + 1] = id
     held[id] = due
+    traced[id] = traces[i] and trace_record(traces[i], due)
     local text = ARGV[3 * i + 3]
     if text ~= '' then
       texts[#texts + 1], texts[#texts + 2] = id, text
@@ -84,6 +87,9 @@ if #entries > 0 then
   call('ZADD', scheduled, unpack(entries))
   if have_pasts then -- a new deadline starts with a clean record
     call('HDEL', attempts, unpack(changed))
+  end
+  for id, record in pairs(traced) do
+    call('HSET', attempts, id, record)
   end
   if some_dead then
     call('ZREM', dead, unpack(changed))

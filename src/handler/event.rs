@@ -4,7 +4,10 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::Delivery;
-use crate::types::{Companion, DueAt, Id, Payload, Token, rfc3339_ms};
+use crate::{
+    queue::TraceParent,
+    types::{Companion, DueAt, Id, Payload, Token, rfc3339_ms},
+};
 
 /// The body as the contract words it. The fields are in the order in which they are written.
 #[derive(Serialize)]
@@ -28,6 +31,10 @@ pub(crate) struct EventData<'a> {
     #[schema(minimum = 1)]
     attempt: u32,
     token: Token,
+    /// The trace that it was registered in, if one was told.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    traceparent: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Payload>)]
     payload: Option<&'a Payload>,
@@ -41,6 +48,7 @@ impl<'a> EventData<'a> {
             due_at: delivery.due_at,
             attempt: delivery.attempt,
             token: delivery.token,
+            traceparent: delivery.traceparent.as_ref().map(TraceParent::as_str),
             payload: delivery.payload.as_ref(),
         }
     }

@@ -140,7 +140,8 @@ fn answer(lines: Lines, served: Arc<Served>, mode: Mode, which: Answers) -> impl
     let registered = groups.map(move |group| {
         let served = Arc::clone(&served);
         async move {
-            let answers = served.queue.schedule(&group.registrations, mode, Expected::Anything).await;
+            let Group { registrations, traces, .. } = &group;
+            let answers = served.queue.schedule_traced(registrations, traces, mode, Expected::Anything).await;
             (group, answers)
         }
     });

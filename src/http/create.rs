@@ -12,7 +12,7 @@ use super::{
     etag,
     extract::{Json, OnQueue},
     problem::{Kind, Problem},
-    schema::OneQueue,
+    schema::{OneQueue, Trace},
 };
 use crate::{
     queue::{Due, Expected},
@@ -28,7 +28,7 @@ const MAX_KEY_BYTES: usize = 255;
 /// and changes nothing, as long as the deadline has not fired.
 #[utoipa::path(
     post, path = "/v1/queues/{queue}/deadlines", operation_id = "createDeadline", tag = "deadlines",
-    params(OneQueue, ("Idempotency-Key" = Option<String>, Header, min_length = 1, max_length = 255, pattern = "^[!-~]+$")),
+    params(OneQueue, ("Idempotency-Key" = Option<String>, Header, min_length = 1, max_length = 255, pattern = "^[!-~]+$"), Trace),
     request_body(content = NewDeadline, example = json!({"due_at": "2026-01-01T00:30:00.000Z"})),
     responses(
         (status = 201, description = "It is scheduled.", body = Registered,
@@ -54,9 +54,9 @@ pub(super) async fn post(
     let key = key(&headers)?;
     let id = key.map_or_else(random_id, derived_id);
     // Absent to a GET, that is, so that a repetition finds a leased or dead one too.
-    let registered = match deadline.register(&served, &id, Expected::Absent).await {
+    let registered = match deadline.register(&served, &id, &headers, Expected::Absent).await {
         Err(problem) if problem.kind == Kind::PreconditionFailed && key.is_some() => {
-            repeated(&served, &id, &deadline).await?
+            repeated(&served, &id, &headers, &deadline).await?
         }
         answer => answer?,
     };
@@ -68,10 +68,15 @@ pub(super) async fn post(
 }
 
 /// What the first call with the key has registered, if it was the same.
-async fn repeated(served: &Served, id: &Id, deadline: &NewDeadline) -> Result<Registered, Problem> {
+async fn repeated(
+    served: &Served,
+    id: &Id,
+    headers: &HeaderMap,
+    deadline: &NewDeadline,
+) -> Result<Registered, Problem> {
     let Some(shown) = served.queue.show(id).await? else {
         // Done or cancelled just now: the id is free again.
-        return deadline.register(served, id, Expected::Anything).await;
+        return deadline.register(served, id, headers, Expected::Anything).await;
     };
     // A delay leads to another deadline each time, so only a time can be compared.
     let other_time = matches!(deadline.due()?, Due::At(at) if Some(at) != shown.due_at);

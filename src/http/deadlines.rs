@@ -1,5 +1,7 @@
 //! `/v1/queues/{queue}/deadlines/{id}`: register, look up, move, cancel, fire.
 
+use std::time::Duration;
+
 use axum::{
     body::Body,
     response::{IntoResponse, Response},
@@ -13,11 +15,13 @@ use super::{
     Served, etag,
     extract::{Json, OnId, present},
     problem::{Kind, Problem},
-    schema::{IfMatch, IfNoneMatch, OneDeadline, When},
+    schema::{IfMatch, IfNoneMatch, OneDeadline, Trace, When},
 };
 use crate::{
     duration,
-    queue::{Cancelled, Due, Expected, Mode, Registration, Rescheduled, Scheduled, Shown, State},
+    queue::{
+        Cancelled, Due, Expected, Mode, Registration, Rescheduled, Scheduled, Shown, State, TraceParent,
+    },
     types::{DueAt, Id, Payload, QueueName, Token},
 };
 
@@ -119,6 +123,12 @@ impl NewDeadline {
         due(self.due_at, self.delay)
     }
 
+    /// What is wrong with the body comes before what may not hold.
+    fn check(&self) -> Result<(), Problem> {
+        self.due()?;
+        self.payload().map(drop)
+    }
+
     pub(super) fn payload(&self) -> Result<Option<Payload>, Problem> {
         let payload = self.payload.as_deref().map(Payload::from_json).transpose();
         Ok(payload.map_err(|invalid| Problem::from(invalid).field("payload"))?.flatten())
@@ -129,12 +139,15 @@ impl NewDeadline {
         &self,
         served: &Served,
         id: &Id,
+        headers: &HeaderMap,
         expected: Expected,
     ) -> Result<Registered, Problem> {
         // To the engine, absent is what is not scheduled. To a caller of HTTP it is what a GET does not find.
         let mode = if expected == Expected::Absent { Mode::Keep } else { self.mode.unwrap_or_default() };
         let registration = Registration { id: id.clone(), due: self.due()?, payload: self.payload()? };
-        let answers = served.queue.schedule(&[registration], mode, expected).await?;
+        let trace = headers.get("traceparent").and_then(|value| value.to_str().ok());
+        let trace = [trace.and_then(TraceParent::parse)];
+        let answers = served.queue.schedule_traced(&[registration], &trace, mode, expected).await?;
         let (result, state, due_at, previous_due_at) = match answers[0] {
             Scheduled::Created { due_at } => (Registering::Created, State::Scheduled, Some(due_at), None),
             Scheduled::Replaced { due_at, old } => {
@@ -154,7 +167,7 @@ impl NewDeadline {
 /// Register a deadline, or move it.
 #[utoipa::path(
     put, path = "/v1/queues/{queue}/deadlines/{id}", operation_id = "putDeadline", tag = "deadlines",
-    params(OneDeadline, IfMatch, IfNoneMatch),
+    params(OneDeadline, IfMatch, IfNoneMatch, Trace),
     request_body(content = NewDeadline, example = json!({"delay": "30m", "payload": {"amount": "100.00"}})),
     responses(
         (status = 201, description = "It was not scheduled; now it is.", body = Registered,
@@ -173,7 +186,8 @@ pub(super) async fn put(
     headers: HeaderMap,
     Json(deadline): Json<NewDeadline>,
 ) -> Result<Registered, Problem> {
-    deadline.register(&served, &id, etag::expected(&headers)?).await
+    deadline.check()?;
+    deadline.register(&served, &id, &headers, etag::expected(&headers)?).await
 }
 
 /// Look up all that is known of an id.
@@ -235,29 +249,24 @@ pub(super) async fn patch(
     headers: HeaderMap,
     Json(Move { due_at, delay, extend_by }): Json<Move>,
 ) -> Result<Registered, Problem> {
-    let expected = etag::expected(&headers)?;
-    if expected == Expected::Absent {
-        return Err(unexpected(&id, None));
-    }
-    match extend_by {
-        Some(duration::Text(by)) if due_at.is_none() && delay.is_none() => {
-            extend(&served, &id, by, expected).await
-        }
-        None => moved(&served, &id, served.queue.reschedule(&id, due(due_at, delay)?, expected).await?),
-        Some(_) => {
+    // What is wrong with the body comes before what may not hold.
+    let (by, due) = match (extend_by, due_at, delay) {
+        (Some(duration::Text(by)), None, None) => (by, None),
+        (None, ..) => (Duration::ZERO, Some(due(due_at, delay)?)),
+        (Some(_), ..) => {
             let why = "needs one of `due_at`, `delay` and `extend_by`";
-            Err(Problem::new(Kind::InvalidValue, why).field("extend_by"))
+            return Err(Problem::new(Kind::InvalidValue, why).field("extend_by"));
         }
+    };
+    match (etag::expected(&headers)?, due) {
+        (Expected::Absent, _) => Err(unexpected(&id, None)),
+        (expected, Some(due)) => moved(&served, &id, served.queue.reschedule(&id, due, expected).await?),
+        (expected, None) => extend(&served, &id, by, expected).await,
     }
 }
 
 /// Moves by compare-and-set, from the deadline that the caller or else Redis knows.
-async fn extend(
-    served: &Served,
-    id: &Id,
-    by: std::time::Duration,
-    expected: Expected,
-) -> Result<Registered, Problem> {
+async fn extend(served: &Served, id: &Id, by: Duration, expected: Expected) -> Result<Registered, Problem> {
     let to = |from: DueAt| Due::At(from.saturating_add(by));
     if let Expected::At(from) = expected {
         return moved(served, id, served.queue.reschedule(id, to(from), expected).await?);
@@ -361,7 +370,7 @@ pub(super) async fn delete(OnId { served, id }: OnId, headers: HeaderMap) -> Res
     security(("bearer" = ["write"])),
 )]
 pub(super) async fn fire(OnId { served, id }: OnId) -> Result<Registered, Problem> {
-    let now = Due::In(std::time::Duration::ZERO);
+    let now = Due::In(Duration::ZERO);
     moved(&served, &id, served.queue.reschedule(&id, now, Expected::Anything).await?)
 }
 

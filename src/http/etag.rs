@@ -13,19 +13,22 @@ pub(super) fn of(due_at: DueAt) -> HeaderValue {
 /// What a caller demands of the deadline that holds before it changes it.
 pub(super) fn expected(headers: &HeaderMap) -> Result<Expected, Problem> {
     let if_match = one(headers, &header::IF_MATCH)?;
-    let if_none_match = one(headers, &header::IF_NONE_MATCH)?;
-    match (if_match, if_none_match) {
-        (None, None) => Ok(Expected::Anything),
-        (None, Some("*")) => Ok(Expected::Absent),
-        (Some(tag), None) => tag_value(tag).map(Expected::At).ok_or_else(|| {
-            let why = "takes one entity tag as a GET answered it, such as \"1767225600000\"";
-            bad("If-Match", why)
-        }),
-        (None, Some(_)) => Err(bad("If-None-Match", "takes only *")),
-        (Some(_), Some(_)) => {
-            Err(Problem::new(Kind::PreconditionFailed, "If-Match and If-None-Match cannot both hold"))
-        }
+    let is_new = match one(headers, &header::IF_NONE_MATCH)? {
+        // Of no tags none matches.
+        None | Some("") => false,
+        Some("*") => true,
+        Some(_) => return Err(bad("If-None-Match", "takes only *")),
+    };
+    let unmet = |why| Err(Problem::new(Kind::PreconditionFailed, why));
+    let Some(tag) = if_match else {
+        return Ok(if is_new { Expected::Absent } else { Expected::Anything });
+    };
+    if tag.is_empty() {
+        return unmet("If-Match names no entity tag, and so none can match");
     }
+    let why = "takes one entity tag as a GET answered it, such as \"1767225600000\"";
+    let held = tag_value(tag).ok_or_else(|| bad("If-Match", why))?;
+    if is_new { unmet("If-Match and If-None-Match cannot both hold") } else { Ok(Expected::At(held)) }
 }
 
 /// For calls that cannot be made to depend on the deadline that holds.

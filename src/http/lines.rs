@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     duration,
-    queue::{MAX_IDS_PER_CALL, Registration},
+    queue::{MAX_IDS_PER_CALL, Registration, TraceParent},
     types::{DueAt, Id, MAX_PAYLOAD_BYTES, Payload},
 };
 
@@ -46,12 +46,18 @@ struct Line<'a> {
     #[serde(borrow)]
     #[schema(value_type = Option<serde_json::Value>)]
     payload: Option<&'a RawValue>,
+    /// W3C trace context: kept with the deadline, and handed to its handler. An invalid one is ignored.
+    #[serde(borrow, default, deserialize_with = "present")]
+    #[schema(value_type = Option<String>)]
+    traceparent: Option<Cow<'a, str>>,
 }
 
 /// Lines that go to Redis together, and those between them that cannot.
 #[derive(Default)]
 pub(super) struct Group {
     pub(super) registrations: Vec<Registration>,
+    /// For each registration its trace; empty if no line has one.
+    pub(super) traces: Vec<Option<TraceParent>>,
     /// For each line its number, and what is wrong with it.
     pub(super) lines: Vec<(u64, Option<Problem>)>,
     bytes: usize,
@@ -64,9 +70,17 @@ impl Group {
         self.lines.len() >= MAX_IDS_PER_CALL || self.bytes >= MAX_GROUP_BYTES
     }
 
-    fn push(&mut self, number: u64, line: Result<Registration, Problem>) {
-        let problem = line.map(|registration| self.registrations.push(registration)).err();
+    fn push(&mut self, number: u64, line: Result<(Registration, Option<TraceParent>), Problem>) {
+        let problem = line.map(|(registration, trace)| self.register(registration, trace)).err();
         self.lines.push((number, problem));
+    }
+
+    fn register(&mut self, registration: Registration, trace: Option<TraceParent>) {
+        if trace.is_some() || !self.traces.is_empty() {
+            self.traces.resize(self.registrations.len(), None);
+            self.traces.push(trace);
+        }
+        self.registrations.push(registration);
     }
 }
 
@@ -181,11 +195,11 @@ impl Lines {
     }
 }
 
-fn parse(line: &[u8]) -> Result<Registration, Problem> {
+fn parse(line: &[u8]) -> Result<(Registration, Option<TraceParent>), Problem> {
     if line[0] != b'{' {
         return Err(Problem::new(Kind::MalformedRequest, "a line must be a JSON object"));
     }
-    let Line { id, due_at, delay, payload } = serde_json::from_slice(line).map_err(|cause| {
+    let Line { id, due_at, delay, payload, traceparent } = serde_json::from_slice(line).map_err(|cause| {
         let kind = if cause.is_data() { Kind::InvalidValue } else { Kind::MalformedRequest };
         // Each line is a document of its own to serde, which adds that it is line 1.
         let text = cause.to_string();
@@ -194,5 +208,6 @@ fn parse(line: &[u8]) -> Result<Registration, Problem> {
     let id = Id::new(id).map_err(|invalid| Problem::from(invalid).field("id"))?;
     let payload = payload.map(Payload::from_json).transpose();
     let payload = payload.map_err(|invalid| Problem::from(invalid).field("payload"))?.flatten();
-    Ok(Registration { id, due: due(due_at, delay)?, payload })
+    let trace = traceparent.and_then(|text| TraceParent::parse(&text));
+    Ok((Registration { id, due: due(due_at, delay)?, payload }, trace))
 }

@@ -155,6 +155,11 @@ fn complete(path: &str, method: &str, operation: &mut Map<String, Value>, restri
         kinds.extend([Kind::MalformedRequest, Kind::UnsupportedMediaType, Kind::InvalidValue]);
         kinds.extend([Kind::RequestTimeout, Kind::BodyTooLarge]);
     }
+    for parameter in operation.get_mut("parameters").and_then(Value::as_array_mut).into_iter().flatten() {
+        if let Some(schema) = parameter.get_mut("schema") {
+            never_null(schema);
+        }
+    }
     let parameters = operation.get("parameters").and_then(Value::as_array).map_or(0, Vec::len);
     let of_orders = path.starts_with("/v1/orders");
     if path.contains("{queue}") || of_orders {

@@ -60,6 +60,15 @@ pub(super) struct IfNoneMatch {
     if_none_match: Option<String>,
 }
 
+/// The trace that a registration belongs to.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Header)]
+#[expect(dead_code, reason = "describes a header; `deadlines` reads it")]
+pub(super) struct Trace {
+    /// W3C trace context: kept with the deadline, and handed to its handler. An invalid one is ignored
+    traceparent: Option<String>,
+}
+
 /// How long a claim lasts, as a caller writes it.
 pub(super) struct LeaseTime;
 
@@ -91,7 +100,6 @@ fn text() -> ObjectBuilder {
 fn time() -> ObjectBuilder {
     text()
         .format(Some(SchemaFormat::KnownFormat(KnownFormat::DateTime)))
-        .pattern(Some(r"^(19[89]\d|[2-9]\d{3})-"))
         .description(Some("RFC 3339 with a zone; answers are in UTC with milliseconds"))
         .examples([json!("2026-01-01T00:30:00.000Z")])
 }
@@ -146,13 +154,13 @@ schema!(
     When,
     "When",
     OneOfBuilder::new()
-        .item(time())
+        .item(time().pattern(Some(r"^(197[4-9]|19[89]\d|[2-9]\d{3})-")))
         .item(
             ObjectBuilder::new()
                 .schema_type(Type::Integer)
                 .format(Some(SchemaFormat::KnownFormat(KnownFormat::Int64)))
-                .minimum(Some(DueAt::MIN_MS as f64))
-                .maximum(Some(DueAt::MAX_MS as f64))
+                .minimum(Some(utoipa::Number::Int(DueAt::MIN_MS as isize)))
+                .maximum(Some(utoipa::Number::Int(DueAt::MAX_MS as isize)))
                 .description(Some("milliseconds since the Unix epoch"))
         )
         .build()
@@ -191,8 +199,8 @@ schema!(
     ObjectBuilder::new()
         .schema_type(Type::Integer)
         .format(Some(SchemaFormat::KnownFormat(KnownFormat::Int64)))
-        .minimum(Some(0.0))
-        .maximum(Some(9_007_199_254_740_991.0))
+        .minimum(Some(utoipa::Number::Int(0)))
+        .maximum(Some(utoipa::Number::Int(9_007_199_254_740_991)))
         .description(Some("grows with every claim of the queue"))
         .examples([json!(1_767_225_600_012_345_u64)])
         .build()

@@ -8,7 +8,7 @@ use std::{
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::Cursor;
+use super::{Cursor, TraceParent};
 use crate::types::{DueAt, Id, Payload, QueueName, ServerTime, Token};
 
 /// When something is due: at an instant, or some time from now by the clock of Redis.
@@ -185,6 +185,8 @@ pub struct Delivery {
     pub claimed_at: ServerTime,
     /// The payload, if one was registered.
     pub payload: Option<Payload>,
+    /// The trace that it was registered in, if one was told.
+    pub traceparent: Option<TraceParent>,
     /// When the claim's answer came, by this machine's monotonic clock.
     pub(super) received: Instant,
 }
@@ -369,6 +371,10 @@ pub struct Shown {
     /// The last error.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
+    /// The trace that it was registered in, if one was told.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub traceparent: Option<TraceParent>,
     /// The payload; `list` leaves it out.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub payload: Option<Payload>,

@@ -74,6 +74,7 @@ impl Queue {
                     token,
                     first_token: record.first_token().map_or(token, Token::new),
                     claimed_at: now,
+                    traceparent: record.traceparent(),
                     payload,
                     received,
                 }),

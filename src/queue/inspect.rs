@@ -186,6 +186,7 @@ impl Queue {
             crashes: record.crashes,
             lease: None,
             buried_at: None,
+            traceparent: record.traceparent(),
             reason: record.reason,
             error: record.error,
             payload: None,

@@ -27,6 +27,7 @@ mod keys;
 mod register;
 pub(crate) mod reply;
 pub(crate) mod scripts;
+mod trace;
 
 pub use adopt::{Adopted, Candidate, Takeover};
 pub use answers::{
@@ -39,6 +40,7 @@ use keys::Keys;
 use redis::Value;
 pub(crate) use register::due_argument;
 use reply::Reply;
+pub use trace::TraceParent;
 
 use crate::{
     error::{Error, Result, TroubleKind},

@@ -2,6 +2,7 @@
 
 use super::{
     Cancelled, Due, Expected, MAX_IDS_PER_CALL, Mode, Queue, Registration, Rescheduled, Scheduled, State,
+    TraceParent,
     reply::{Reply, unknown},
     scripts,
 };
@@ -27,6 +28,22 @@ impl Queue {
         mode: Mode,
         expected: Expected,
     ) -> Result<Vec<Scheduled>> {
+        self.schedule_traced(registrations, &[], mode, expected).await
+    }
+
+    /// As [`Queue::schedule`], with the traces that the registrations belong to, in their order. Where there is none,
+    /// an earlier one of the id is forgotten.
+    ///
+    /// # Errors
+    /// As [`Queue::schedule`].
+    pub async fn schedule_traced(
+        &self,
+        registrations: &[Registration],
+        traces: &[Option<TraceParent>],
+        mode: Mode,
+        expected: Expected,
+    ) -> Result<Vec<Scheduled>> {
+        let mut traces = traces.iter().map(Option::as_ref);
         let mut answers = Vec::with_capacity(registrations.len());
         let mut rest = registrations;
         while !rest.is_empty() {
@@ -36,7 +53,13 @@ impl Queue {
                 self.timed(&scripts::SCHEDULE).arg(mode_argument(mode)).arg(expected_argument(expected));
             for registration in step {
                 let payload = registration.payload.as_ref().map_or("", |payload| payload.as_str());
-                call = call.arg(registration.id.as_str()).arg(due_argument(registration.due)).arg(payload);
+                let due = due_argument(registration.due);
+                call = call.arg(registration.id.as_str());
+                call = match traces.next().flatten() {
+                    Some(trace) => call.arg(format!("{due} {trace}")),
+                    None => call.arg(due),
+                };
+                call = call.arg(payload);
             }
             let codes = Reply::new("schedule", self.call(call).await?)?.ints()?;
             for triple in codes.chunks_exact(3) {

@@ -3,7 +3,7 @@
 use redis::Value;
 use serde::Deserialize;
 
-use super::Settled;
+use super::{Settled, TraceParent};
 use crate::{
     error::{Error, Result},
     types::DueAt,
@@ -113,7 +113,7 @@ impl Reply {
     }
 }
 
-/// What is known of an id that failed, lost a lease, or is dead. Numbers of over 14 digits are strings in it.
+/// What is known of an id that failed, lost a lease, is dead, or was registered in a trace. Numbers of over 14 digits are strings in it.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 pub(crate) struct Record {
@@ -125,6 +125,7 @@ pub(crate) struct Record {
     pub(crate) kills: u32,
     pub(crate) reason: Option<String>,
     pub(crate) error: Option<String>,
+    trace: Option<String>,
 }
 
 impl Record {
@@ -140,6 +141,10 @@ impl Record {
     /// True if the id waits in `scheduled` for the retry that this record speaks of.
     pub(crate) fn retries_at(&self, at: Option<DueAt>) -> bool {
         self.retry.as_ref().is_some_and(|retry| due_of(retry.as_bytes()) == at)
+    }
+
+    pub(crate) fn traceparent(&self) -> Option<TraceParent> {
+        TraceParent::parse(self.trace.as_ref()?)
     }
 
     pub(crate) fn first_token(&self) -> Option<u64> {

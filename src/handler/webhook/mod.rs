@@ -74,6 +74,9 @@ impl Webhook {
             .header(CONTENT_TYPE, "application/json")
             .header("webhook-id", &id)
             .header("webhook-timestamp", timestamp_s);
+        if let Some(trace) = &delivery.traceparent {
+            request = request.header("traceparent", trace.as_str());
+        }
         if self.is_signed() {
             let signed = Signed { id: &id, timestamp_s, body: &body };
             request = request.header("webhook-signature", signed.signature(&self.secrets));
