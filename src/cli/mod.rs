@@ -8,6 +8,7 @@ mod csv_lines;
 mod dead;
 mod deadlines;
 mod export;
+mod healthcheck;
 mod import;
 mod list;
 mod lock;
@@ -104,6 +105,8 @@ enum Command {
     /// Help for whoever writes the receiver of webhooks: sign, verify, listen
     #[command(subcommand)]
     Webhook(webhook::WebhookCommand),
+    /// Ask whether a running `serve` is ready: exit code 0 if it is
+    Healthcheck(healthcheck::Healthcheck),
     /// Print shell completions
     Completions(completions::Completions),
 }
@@ -136,6 +139,7 @@ pub async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Order(command) => command.run(&context()?).await,
         Command::Replay(command) => command.run(&context()?).await,
         Command::Webhook(command) => command.run(output).await,
+        Command::Healthcheck(command) => command.run(&context()?).await,
         Command::Completions(command) => command.run(),
     }
     .map(|()| ExitCode::SUCCESS)

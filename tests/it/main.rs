@@ -10,6 +10,8 @@ mod engine_inspect;
 mod engine_lost;
 mod engine_register;
 mod foreign;
+mod http_deadlines;
+mod http_errors;
 mod in_process;
 mod lock;
 mod lock_command;

@@ -1,5 +1,6 @@
 //! What the tests share: a Redis, a queue for each test, the view of a foreign client, and waiting.
 
+pub(crate) mod http;
 pub(crate) mod process;
 pub(crate) mod receiver;
 mod server;
