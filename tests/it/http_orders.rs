@@ -56,7 +56,10 @@ async fn an_order_is_created_once_and_paid_once() {
     let shop = Shop::new("").await;
     let body = json!({"delay": "1h", "fields": {"amount": "100.00"}});
     let created = shop.put("order%2042", body.clone()).await.is(201);
-    assert_eq!((&created["result"], &created["status"], &created["id"]), (&json!("created"), &json!("created"), &json!("order 42")));
+    assert_eq!(
+        (&created["result"], &created["status"], &created["id"]),
+        (&json!("created"), &json!("created"), &json!("order 42"))
+    );
     let again = shop.put("order%2042", body).await.is(200);
     assert_eq!((&again["result"], &again["due_at"]), (&json!("exists"), &created["due_at"]));
     let other = json!({"fields": {"amount": "1.00"}});
@@ -99,7 +102,10 @@ async fn whoever_comes_too_late_is_told_who_won() {
     let listed = shop.caller.get("/v1/orders?status=expired").await.is(200);
     assert_eq!(listed["orders"][0]["id"], "late");
     let page = shop.caller.get("/v1/orders?status=cancelled&limit=1").await.is(200);
-    let rest = shop.caller.get(&format!("/v1/orders?status=cancelled&cursor={}", page["next_cursor"].as_str().unwrap())).await;
+    let rest = shop
+        .caller
+        .get(&format!("/v1/orders?status=cancelled&cursor={}", page["next_cursor"].as_str().unwrap()))
+        .await;
     assert_eq!(rest.is(200)["orders"], json!([]));
     shop.serve.stop().await;
 }
@@ -140,7 +146,10 @@ async fn what_may_be_late_goes_through_the_intake() {
     assert_eq!(full.header("retry-after"), "1");
     shop.caller.get("/v1/orders/42").await.problem(404, "order-not-found");
     shop.orders.intake().pause(false).await.unwrap();
-    eventually("it is created", async || (shop.caller.get("/v1/orders/42").await.status == 200).then_some(())).await;
+    eventually("it is created", async || {
+        (shop.caller.get("/v1/orders/42").await.status == 200).then_some(())
+    })
+    .await;
     assert_eq!(submit("42").await.is(202)["result"], "exists");
     let queues = shop.caller.get("/v1/queues").await.is(200).to_string();
     assert!(queues.contains("orders.intake"), "{queues}");
@@ -180,7 +189,9 @@ async fn events_are_followed_from_where_one_was() {
     let read = async |response: &mut reqwest::Response, word: &str| {
         let mut text = String::new();
         while !text.contains(word) || !text.ends_with("\n\n") {
-            text.push_str(std::str::from_utf8(&response.chunk().await.expect("it goes on").expect("no end")).unwrap());
+            text.push_str(
+                std::str::from_utf8(&response.chunk().await.expect("it goes on").expect("no end")).unwrap(),
+            );
         }
         text
     };

@@ -12,6 +12,7 @@ mod engine_register;
 mod foreign;
 mod http_deadlines;
 mod http_errors;
+mod http_orders;
 mod in_process;
 mod lock;
 mod lock_command;
