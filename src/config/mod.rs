@@ -217,7 +217,8 @@ pub struct OrderConfig {
     /// By when an order must be paid that is created without a deadline, above 0.
     #[serde(serialize_with = "duration_as_text")]
     pub timeout: Duration,
-    /// How long an order is kept once it is paid, cancelled or expired, at least 1 s; `None` = for ever.
+    /// How long an order is kept once it is paid, cancelled or expired, at least 1 min and ten leases; `None` = for
+    /// ever.
     #[serde(serialize_with = "optional_duration_as_text", skip_serializing_if = "Option::is_none")]
     pub retain: Option<Duration>,
     /// How many submitted orders may wait to be created, at least 1.
@@ -296,6 +297,19 @@ pub enum HandlerConfig {
 }
 
 impl HandlerConfig {
+    /// Its `type`.
+    #[must_use]
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::Log => "log",
+            Self::Webhook(_) => "webhook",
+            Self::Stream { .. } => "stream",
+            Self::List { .. } => "list",
+            Self::Command(_) => "command",
+            Self::Order { .. } => "order",
+        }
+    }
+
     /// What `serve` delivers for a queue with this handler: the queue, and its companions if it is one of orders.
     #[must_use]
     pub fn queues(&self, name: &QueueName) -> Vec<QueueName> {

@@ -11,6 +11,7 @@ use super::{
     output::{Row, block, or_dash},
 };
 use crate::{
+    config::OrderConfig,
     error::Invalid,
     order::{Fields, Order, Orders},
     types::{Id, QueueName},
@@ -62,13 +63,12 @@ struct InQueue {
 
 impl InQueue {
     async fn orders(&self, context: &Context) -> anyhow::Result<Orders> {
-        if self.queue.as_companion().is_some() {
-            let why = "is a companion of a queue of orders; name that one";
-            return Err(Invalid::new("queue", &self.queue, why).into());
-        }
-        let config =
-            context.config.queues.get(&self.queue).map(|queue| queue.order.clone()).unwrap_or_default();
-        Ok(Orders::with(context.queue(&self.queue).await?, &config))
+        context.check_orders(&self.queue)?;
+        Ok(Orders::with(context.queue(&self.queue).await?, &self.config(context)))
+    }
+
+    fn config(&self, context: &Context) -> OrderConfig {
+        context.config.queues.get(&self.queue).map(|queue| queue.order.clone()).unwrap_or_default()
     }
 }
 
