@@ -60,18 +60,17 @@ impl Context {
         }
     }
 
-    /// A queue of orders: what another handler delivers would leave its order behind, neither paid nor expired.
-    pub(super) fn check_orders(&self, name: &QueueName) -> Result<(), Invalid> {
+    /// Demands a queue of orders: what another handler delivers would leave its order behind, neither paid nor expired.
+    /// `advice` says what to do instead.
+    pub(super) fn check_orders(&self, name: &QueueName, advice: &str) -> Result<(), Invalid> {
         if name.as_companion().is_some() {
             return Err(Invalid::new("queue", name, "is a companion of a queue of orders; name that one"));
         }
         match self.config.queues.get(name).map(|queue| &queue.handler) {
             Some(HandlerConfig::Order { .. }) => Ok(()),
             Some(handler) if self.config.queues_configured => {
-                let why = format!(
-                    "has the handler `{}`, which would not expire orders: set `type = \"order\"`",
-                    handler.word()
-                );
+                let handler = handler.word();
+                let why = format!("has the handler `{handler}`, which would not expire orders: {advice}");
                 Err(Invalid::new("queue", name, why))
             }
             _ => {

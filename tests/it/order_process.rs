@@ -194,11 +194,7 @@ async fn orders_in_a_queue_that_would_not_expire_them_are_refused() {
     let server = RedisServer::start();
     let url = format!("[redis]\nurl = \"{}\"\n", server.url());
     let place = Place::new(&format!("{url}[queue.orders]\nlease = \"1m\"\n"));
-    for arguments in [
-        &["order", "create", "42"][..],
-        &["order", "submit", "42"],
-        &["adopt", "order:*", "--queue", "orders"],
-    ] {
+    for arguments in [&["order", "create", "42"][..], &["order", "submit", "42"]] {
         place.run(arguments).fails(2, &["handler `log`", "type = \"order\""]);
     }
     // Without queues in the configuration it is that of a client, and another machine serves.

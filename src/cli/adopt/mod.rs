@@ -105,7 +105,7 @@ impl Adopt {
     /// An order expires by the handler `order` and by no other; and what is no order would end in the dead set there.
     fn check_queue(&self, context: &Context) -> Result<(), Invalid> {
         if !self.in_place {
-            return context.check_orders(&self.queue);
+            return context.check_orders(&self.queue, "pass --in-place, or name another queue");
         }
         let configured = context.config.queues.get(&self.queue).map(|queue| &queue.handler);
         let why = match configured {

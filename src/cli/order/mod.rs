@@ -63,7 +63,7 @@ struct InQueue {
 
 impl InQueue {
     async fn orders(&self, context: &Context) -> anyhow::Result<Orders> {
-        context.check_orders(&self.queue)?;
+        context.check_orders(&self.queue, "set `type = \"order\"`")?;
         Ok(Orders::with(context.queue(&self.queue).await?, &self.config(context)))
     }
 
