@@ -22,7 +22,8 @@ for (;;) {
   const fresh = await client.xreadgroup(
     "GROUP", GROUP, CONSUMER, "COUNT", 100, "BLOCK", 1000, "STREAMS", STREAM, ">",
   );
-  for (const [entry, flat] of [...leftBehind, ...(fresh?.[0][1] ?? [])]) {
+  const taken = leftBehind.filter(Boolean); // Redis 6.2 tells of entries that were trimmed meanwhile
+  for (const [entry, flat] of [...taken, ...(fresh?.[0][1] ?? [])]) {
     const pairs = flat.flatMap((name, i) => (i % 2 ? [] : [[name, flat[i + 1]]]));
     handle(Object.fromEntries(pairs));
     await client.xack(STREAM, GROUP, entry);

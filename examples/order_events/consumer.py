@@ -29,8 +29,9 @@ def main(url):
         left_behind = client.xautoclaim(STREAM, GROUP, CONSUMER, min_idle_time=60_000, count=100)[1]
         fresh = client.xreadgroup(GROUP, CONSUMER, {STREAM: ">"}, count=100, block=1000)
         for entry, event in left_behind + (fresh[0][1] if fresh else []):
-            handle(event)
-            client.xack(STREAM, GROUP, entry)
+            if event is not None:  # Redis 6.2 tells of entries that were trimmed meanwhile
+                handle(event)
+                client.xack(STREAM, GROUP, entry)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,8 @@
 --        4… for each item its expiry and its digest as order_source told them
 --        then the orders as order_create takes them, each with the expiry as its deadline; of a key without a TTL any
 -- Reply  for each item two integers: code, the deadline that holds in ms (0 none or unknown)
---        1 adopted (for look: would be)  2 adopted before  3 has no TTL, and there is no order
+--        1 adopted (for look: would be)  3 has no TTL, and there is no order
+--        2 adopted before; if the order is settled, the hash keeps a TTL that somebody gave it since
 --        4 another TTL or other fields than order_source read: read it again
 --        5 there is an order of this id with other fields  6 the key of the order holds no order
 --        7 adopted before, but its fields were changed since, and the order was neither paid nor cancelled
@@ -20,11 +21,12 @@ local items, refused = orders_of(4 + 2 * count, now)
 if not items then
   return refused
 end
-local create = creator(now)
+local create, schedule = creator(now)
+local moved = {}
 
--- A renewal of the TTL moves the deadline of an order that is not settled; of two the later one holds.
-local function follow(item, status, held)
-  if status == 'created' and item.due > held then
+-- A renewal of the TTL moves the deadline; of two the later one holds.
+local function follow(item, held)
+  if item.due > held then
     call('ZADD', scheduled, digits(item.due), item.id)
     call('HSET', item.order, 'due_at', digits(item.due))
     call('HDEL', attempts, item.id)
@@ -49,18 +51,20 @@ local function adopt(item, key, expiry, seen)
     return not status and 3 or harmless and 2 or 7, held
   elseif status and not same then
     return 5, held
-  elseif status and how == 'keep_ttl' and (status ~= 'created' or item.due <= held) then
+  elseif status and status ~= 'created' then
+    return 2, 0
+  elseif status and how == 'keep_ttl' and item.due <= held then
     return 2, held
   end
   if how ~= 'look' then
     if status then
-      follow(item, status, held)
+      follow(item, held)
     else
       create(item, digest)
     end
   end
   if how == 'move' then
-    call('PERSIST', key)
+    moved[#moved + 1] = key
   end
   return 1, math.max(item.due, held)
 end
@@ -69,5 +73,9 @@ local reply = {}
 for i, item in ipairs(items) do
   local key, expiry, seen = KEYS[FIRST_ORDER + count + i - 1], tonumber(ARGV[2 + 2 * i]), ARGV[3 + 2 * i]
   reply[#reply + 1], reply[#reply + 2] = adopt(item, key, expiry, seen)
+end
+schedule()
+for _, key in ipairs(moved) do -- the source, now that the deadlines are written
+  call('PERSIST', key)
 end
 return reply

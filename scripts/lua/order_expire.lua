@@ -2,12 +2,12 @@
 -- the ids, since their keys must be declared, and each call answers which ones to name next.
 -- KEYS   those of order_lib.lua, with one order for each id of ARGV
 -- ARGV   1 now
---        2 limit, 1 to 1000: how many ids the answer names at most
+--        2 limit, 1 to 100: how many ids the answer names at most
 --        3 how far ahead it names them, in ms
 --        4 rate limit in ids a second, over all processes; '' for none
 --        5 for how many ms an expired order is kept; '' for ever
 --        6 1 if somebody is to be told of each expired order by the queue of KEYS 13 and 14, else 0
---        7… at most 1000 ids
+--        7… at most 100 ids
 -- Reply  1 now in µs
 --        2 how many expired
 --        3 how many deadlines were dropped because their orders had come to another end
@@ -100,6 +100,9 @@ for _, notice in ipairs(notices) do
   call('ZADD', notify_scheduled, due, id)
 end
 if #handled > 0 then
+  if call('HLEN', payload) > 0 then -- a plain HSET and ZADD had given one to the deadline
+    call('HDEL', payload, unpack(handled))
+  end
   call('ZREM', scheduled, unpack(handled))
 end
 

@@ -1,6 +1,6 @@
 -- order_get: orders with the deadlines that hold. Writes nothing.
 -- KEYS   those of order_lib.lua, with one order for each id of ARGV
--- ARGV   at most 250 ids
+-- ARGV   at most 100 ids
 -- Reply  for each id two: its deadline in ms, 0 if it is not scheduled; the order, empty if there is none
 local reply = {}
 for i, id in ipairs(ARGV) do

@@ -110,28 +110,53 @@ local function tell(kind, id, now)
   call('XADD', events, '*', 'type', kind, 'id', id, 'at', digits(now))
 end
 
--- Answers a function that creates an order that is not there yet, with its deadline and its event. The reads check the
--- types, so that none of its writes can fail halfway.
+-- The status of every item by its key, as status_of tells it; of a wrong one the reason in the second table. One
+-- EXISTS for all of them is what new orders cost.
+local function statuses_of(items)
+  local orders, statuses, wrongs = {}, {}, {}
+  for i, item in ipairs(items) do
+    orders[i] = item.order
+  end
+  if #orders > 0 and call('EXISTS', unpack(orders)) > 0 then
+    for _, order in ipairs(orders) do
+      statuses[order], wrongs[order] = status_of(order)
+    end
+  end
+  return statuses, wrongs
+end
+
+-- Answers a function that creates an order that is not there yet, and one that gives all of them their deadlines, to be
+-- called at the end. The reads check the types, so that none of the writes can fail halfway.
 local function creator(now)
   call('XLEN', events)
   call('ZCARD', scheduled)
   local have_pasts, have_payloads = call('HLEN', attempts) > 0, call('HLEN', payload) > 0
   local some_dead = call('ZCARD', dead) > 0
-  return function(item, digest)
-    call('HSET', item.order, 'status', 'created', 'created_at', digits(now), 'due_at', digits(item.due),
-      'digest', digest, unpack(item.fields))
+  local entries, ids, now_text = {}, {}, digits(now)
+
+  local function create(item, digest)
+    local due = digits(item.due)
+    call('HSET', item.order, 'status', 'created', 'created_at', now_text, 'due_at', due, 'digest', digest,
+      unpack(item.fields))
     tell('created', item.id, now)
-    call('ZADD', scheduled, digits(item.due), item.id)
-    if have_pasts then
-      call('HDEL', attempts, item.id)
-    end
-    if have_payloads then
-      call('HDEL', payload, item.id)
-    end
-    if some_dead then
-      call('ZREM', dead, item.id)
+    entries[#entries + 1], entries[#entries + 2], ids[#ids + 1] = due, item.id, item.id
+  end
+
+  local function schedule()
+    if #ids > 0 then
+      call('ZADD', scheduled, unpack(entries))
+      if have_pasts then
+        call('HDEL', attempts, unpack(ids))
+      end
+      if have_payloads then
+        call('HDEL', payload, unpack(ids))
+      end
+      if some_dead then
+        call('ZREM', dead, unpack(ids))
+      end
     end
   end
+  return create, schedule
 end
 
 -- Takes the order to its end. The caller removes the deadline, which is the source. `retain` is for how many ms
@@ -153,19 +178,23 @@ local function end_order(status)
   local held, wrong = status_of(order)
   if not held then
     return { held == false and 0 or 5, wrong or '', now, {} }
-  elseif held ~= 'created' then
-    return { held == status and 2 or 3, '', now, call('HGETALL', order) }
+  elseif held ~= 'created' and held ~= status then
+    return { 3, '', now, call('HGETALL', order) }
   end
   local fields = { unpack(ARGV, 4) }
   local refused = wrong_fields(fields)
   if refused then
     return refused
   end
-  for i = 4, #ARGV, 2 do
-    local value = call('HGET', order, ARGV[i])
-    if value and value ~= ARGV[i + 1] then
-      return { 4, ARGV[i], now, call('HGETALL', order) }
+  for i = 1, #fields, 2 do
+    local value = call('HGET', order, fields[i])
+    -- What is added to an order that has come to this end is another payment, or another cause.
+    if value ~= fields[i + 1] and (value or held == status) then
+      return { 4, fields[i], now, call('HGETALL', order) }
     end
+  end
+  if held == status then
+    return { 2, '', now, call('HGETALL', order) }
   end
   if #fields > 0 then
     call('HSET', order, unpack(fields))
@@ -173,6 +202,7 @@ local function end_order(status)
   local due = known_due(call('ZSCORE', scheduled, id) or 0)
   settle(order, id, status, due > 0 and digits(due) or call('HGET', order, 'due_at') or '', now, retain)
   call('ZREM', scheduled, id)
+  call('HDEL', payload, id)
   call('HDEL', attempts, id)
   call('ZREM', dead, id)
   return { 1, '', now, call('HGETALL', order) }

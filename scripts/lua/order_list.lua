@@ -2,7 +2,7 @@
 -- others in that in which they came to it. Writes nothing.
 -- KEYS   those of order_lib.lua, without orders
 -- ARGV   1 status: created, paid, cancelled or expired
---        2 limit, 1 to 1000
+--        2 limit, 1 to 100
 --        3 score and 4 id of the last row of the page before, '' and '' for the first page
 -- Reply  1 whether more may follow, 1 or 0
 --        2 id, score, …

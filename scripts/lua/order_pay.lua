@@ -3,9 +3,10 @@
 -- ARGV   1 now
 --        2 id
 --        3 for how many ms the order is kept from now on; '' for ever
---        4… at most 100 times name, value: fields to add. One that the order has must have the same value
+--        4… at most 100 times name, value: fields to add. One that the order has must have the same value, and an
+--          order that is paid already must have them all
 -- Reply  1 code: 0 not found  1 paid  2 was paid already  3 came to another end, which its status tells
---          4 has another value in the field of part 2  5 the key holds no order, for the reason of part 2
+--          4 has another value, or none, in the field of part 2  5 the key holds no order, for the reason of part 2
 --        2 see 1, or ''
 --        3 now in ms
 --        4 the order as it is now

@@ -1,25 +1,25 @@
--- order_trim: removes from the lists of settled orders those that were kept for long enough (the orders themselves
--- went by their TTL), and the oldest events beyond a limit. Only called where their owner has set one.
--- KEYS   those of order_lib.lua, without orders
+-- order_trim: removes settled orders that were kept for long enough, and their places in the list. Most orders went by
+-- their own TTL before; one that was settled by somebody who knew of no retention goes here. Only called for a queue
+-- whose owner has set a retention.
+-- KEYS   those of order_lib.lua, with one order for each id of ARGV
 -- ARGV   1 now
---        2 for how many ms settled orders are kept; '' for ever
---        3 the most events that are kept, '' for all: older ones are removed, read or not
---        4 limit, 1 to 1000 ids of each list
--- Reply  how many ids were removed from the longest list; as many as the limit means that there may be more
+--        2 for how many ms settled orders are kept
+--        3 status: paid, cancelled or expired
+--        4… at most 100 ids
+-- Reply  how many places were removed
 guard_orders()
-local now = clock(ARGV[1])
-local most = 0
-if ARGV[2] ~= '' then
-  local before = '(' .. digits(now - tonumber(ARGV[2]))
-  for _, set in pairs(settled_sets) do
-    local ids = call('ZRANGEBYSCORE', set, '-inf', before, 'LIMIT', 0, ARGV[4])
-    if #ids > 0 then
-      call('ZREM', set, unpack(ids))
+local before = clock(ARGV[1]) - tonumber(ARGV[2])
+local status, removed = ARGV[3], 0
+local set = settled_sets[status]
+for i = 4, #ARGV do
+  local id, order = ARGV[i], KEYS[FIRST_ORDER + i - 4]
+  local settled_at = tonumber(call('ZSCORE', set, id) or before)
+  if settled_at < before then
+    -- The id may be a newer order's by now.
+    if status_of(order) == status and tonumber(call('HGET', order, status .. '_at')) == settled_at then
+      call('UNLINK', order)
     end
-    most = math.max(most, #ids)
+    removed = removed + call('ZREM', set, id)
   end
 end
-if ARGV[3] ~= '' then
-  call('XTRIM', events, 'MAXLEN', '~', ARGV[3])
-end
-return most
+return removed

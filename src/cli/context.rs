@@ -7,7 +7,7 @@ use anyhow::bail;
 use super::{Global, lock::CannotRun, output::Output};
 use crate::{
     app,
-    config::{Config, ConfigError, Sources},
+    config::{Config, ConfigError, HandlerConfig, Sources},
     error::{Error, Invalid, TroubleKind},
     handler::webhook::SetupError,
     http::SetupError as HttpSetupError,
@@ -58,6 +58,38 @@ impl Context {
     pub(super) fn warn_if_not_served(&self, name: &QueueName) {
         if self.config.queues_configured && !self.config.queues.contains_key(name) {
             eprintln!("note: queue `{name}` is not in this configuration; another `serve` has to deliver it");
+        }
+    }
+
+    /// Demands a queue of orders: what another handler delivers would leave its order behind, neither paid nor expired.
+    /// `advice` says what to do instead.
+    pub(super) fn check_orders(&self, name: &QueueName, advice: &str) -> Result<(), Invalid> {
+        if name.as_companion().is_some() {
+            return Err(Invalid::new("queue", name, "is a companion of a queue of orders; name that one"));
+        }
+        match self.config.queues.get(name).map(|queue| &queue.handler) {
+            Some(HandlerConfig::Order { .. }) => Ok(()),
+            Some(handler) if self.config.queues_configured => {
+                let handler = handler.word();
+                let why = format!("has the handler `{handler}`, which would not expire orders: {advice}");
+                Err(Invalid::new("queue", name, why))
+            }
+            _ => {
+                eprintln!(
+                    "note: this configuration has no queue `{name}` with the handler `order`; another `serve` must have it"
+                );
+                Ok(())
+            }
+        }
+    }
+
+    /// Says so if a verb on deadlines is used on a queue of orders, whose orders it would leave behind.
+    pub(super) fn warn_if_of_orders(&self, name: &QueueName) {
+        let config = self.config.queues.get(name);
+        if config.is_some_and(|queue| matches!(queue.handler, HandlerConfig::Order { .. })) {
+            eprintln!(
+                "note: `{name}` is a queue of orders: without its deadline an order never expires; see `overdue order cancel`"
+            );
         }
     }
 

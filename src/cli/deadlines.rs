@@ -172,6 +172,7 @@ impl Row for Verdict {
 
 impl Cancel {
     pub(super) async fn run(&self, context: &Context) -> anyhow::Result<()> {
+        context.warn_if_of_orders(&self.queue);
         let answers = context.queue(&self.queue).await?.cancel(&self.ids).await?;
         let verdict = |(id, answer): (&Id, &Cancelled)| {
             let (result, due_at, token, left) = match *answer {

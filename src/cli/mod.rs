@@ -42,19 +42,22 @@ pub struct Cli {
     command: Command,
 }
 
+/// Where the help of a command lists what every command understands, apart from its own.
+const GLOBAL: &str = "Global options";
+
 /// What every command understands.
 #[derive(Debug, clap::Args)]
 struct Global {
     /// The configuration file [default: ./overdue.toml, else /etc/overdue/overdue.toml, else built-in values]
-    #[arg(long, global = true, value_name = "FILE")]
+    #[arg(long, global = true, value_name = "FILE", help_heading = GLOBAL)]
     config: Option<PathBuf>,
 
     /// The Redis to use, whatever the configuration says: redis://, rediss:// or unix://
-    #[arg(long, global = true, value_name = "URL")]
+    #[arg(long, global = true, value_name = "URL", help_heading = GLOBAL)]
     redis_url: Option<String>,
 
     /// How to print results
-    #[arg(short, long, global = true, value_enum, default_value_t = Format::Table)]
+    #[arg(short, long, global = true, value_enum, default_value_t = Format::Table, help_heading = GLOBAL)]
     output: Format,
 }
 

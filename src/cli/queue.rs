@@ -20,7 +20,8 @@ pub(super) enum QueueCommand {
         /// The queue
         queue: QueueName,
     },
-    /// Remove every id of a queue in every state, payloads and dead ids included; what a sink fired stays
+    /// Remove every id of a queue in every state, payloads and dead ids included; what a sink fired stays, and so
+    /// do orders, which then never expire
     Purge {
         /// The queue
         queue: QueueName,
@@ -50,6 +51,7 @@ impl QueueCommand {
             }
             Self::Purge { queue, yes } => {
                 let target = context.existing_queue(queue).await?;
+                context.warn_if_of_orders(queue);
                 if !yes {
                     let counts = target.counts().await?;
                     bail!(

@@ -20,7 +20,9 @@ const POLL_INTERVAL_BOUNDS: RangeInclusive<Duration> = Duration::from_millis(1).
 const MIN_DEAD_RETENTION: Duration = Duration::from_secs(3600);
 const MAX_LEASE: Duration = Duration::from_secs(24 * 3600);
 /// With less, an order could be gone before those who paid it learn that it is paid.
-const MIN_RETAIN: Duration = Duration::from_secs(1);
+const MIN_RETAIN: Duration = Duration::from_secs(60);
+/// With fewer, an order could be gone before its submission is delivered again, and would be created a second time.
+const MIN_RETAIN_LEASES: u32 = 10;
 /// With fewer, one late poll is enough for a healthy process to lose its lease.
 const MIN_LEASE_POLLS: u32 = 3;
 /// `unpack` in the claiming script is bounded by it.
@@ -176,11 +178,12 @@ pub(super) fn queue(raw: RawQueue, section: &Section<'_>) -> Result<QueueConfig>
         let why = format!("is {}; it must be 1ms to 1h", duration::format(poll_interval));
         return Err(section.bad("poll_interval", why));
     }
+    let lease = lease(raw.lease, poll_interval, section)?;
     Ok(QueueConfig {
         poll_interval,
         batch_size: section.number("batch_size", set(raw.batch_size), 1..=MAX_BATCH_SIZE)?,
         concurrency: section.number("concurrency", set(raw.concurrency), 1..=MAX_CONCURRENCY)?,
-        lease: lease(raw.lease, poll_interval, section)?,
+        lease,
         max_attempts: section.number("max_attempts", set(raw.max_attempts), 1..=i64::from(u32::MAX))?,
         max_crashes: section.number("max_crashes", set(raw.max_crashes), 1..=i64::from(u32::MAX))?,
         max_handler_time: section.timeout("max_handler_time", raw.max_handler_time)?,
@@ -191,18 +194,22 @@ pub(super) fn queue(raw: RawQueue, section: &Section<'_>) -> Result<QueueConfig>
         backoff: backoff(raw.backoff, &section.below("backoff"))?,
         circuit_breaker: circuit_breaker(raw.circuit_breaker, &section.below("circuit_breaker"))?,
         dead_retention: raw.dead_retention.map(|raw| dead_retention(raw, section)).transpose()?,
-        order: order(raw.order, &section.below("order"))?,
+        order: order(raw.order, lease, &section.below("order"))?,
         handler: handler(raw.handler, &section.below("handler"))?,
     })
 }
 
-fn order(raw: RawOrder, section: &Section<'_>) -> Result<OrderConfig> {
+fn order(raw: RawOrder, lease: Duration, section: &Section<'_>) -> Result<OrderConfig> {
+    let shortest = MIN_RETAIN.max(lease * MIN_RETAIN_LEASES);
     let retain = raw.retain.map(|RawDuration(retain)| {
-        let shown = duration::format(retain);
-        let long_enough = retain >= MIN_RETAIN;
-        long_enough
-            .then_some(retain)
-            .ok_or_else(|| section.bad("retain", format!("is {shown}; it must be at least 1s")))
+        if retain >= shortest {
+            return Ok(retain);
+        }
+        let (retain, shortest) = (duration::format(retain), duration::format(shortest));
+        Err(section.bad(
+            "retain",
+            format!("is {retain}; it must be at least {shortest}, which is 1m and ten leases"),
+        ))
     });
     Ok(OrderConfig {
         timeout: section.timeout("timeout", raw.timeout)?,

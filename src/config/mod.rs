@@ -212,7 +212,8 @@ pub struct OrderConfig {
     /// By when an order must be paid that is created without a deadline, above 0.
     #[serde(serialize_with = "duration_as_text")]
     pub timeout: Duration,
-    /// How long an order is kept once it is paid, cancelled or expired, at least 1 s; `None` = for ever.
+    /// How long an order is kept once it is paid, cancelled or expired, at least 1 min and ten leases; `None` = for
+    /// ever.
     #[serde(serialize_with = "optional_duration_as_text", skip_serializing_if = "Option::is_none")]
     pub retain: Option<Duration>,
     /// How many submitted orders may wait to be created, at least 1.

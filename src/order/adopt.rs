@@ -30,21 +30,20 @@ impl Renames {
         self
     }
 
-    fn fields(&self, flat: Vec<Vec<u8>>) -> Result<Fields, Invalid> {
-        let mut texts = flat.into_iter().map(|bytes| {
-            String::from_utf8(bytes).map_err(|cause| {
-                let shown = printable(cause.as_bytes());
-                Invalid::new("field", shown, "is not UTF-8; leave it out")
-            })
-        });
+    fn fields(&self, flat: &[Vec<u8>]) -> Result<Fields, Invalid> {
         let mut fields = Vec::new();
-        while let (Some(name), Some(value)) = (texts.next(), texts.next()) {
-            let name = name?;
-            match self.0.get(&name) {
-                Some(None) => {}
-                Some(Some(new)) => fields.push((new.clone(), value?)),
-                None => fields.push((name, value?)),
-            }
+        for pair in flat.chunks_exact(2) {
+            let text = |bytes: &[u8], why| {
+                String::from_utf8(bytes.to_owned())
+                    .map_err(|_| Invalid::new("field", printable(&pair[0]), why))
+            };
+            let name = text(&pair[0], "has a name that is not UTF-8")?;
+            let new = match self.0.get(&name) {
+                Some(None) => continue,
+                Some(Some(new)) => new.clone(),
+                None => name,
+            };
+            fields.push((new, text(&pair[1], "has a value that is not UTF-8; leave the field out")?));
         }
         Fields::new(fields)
     }
@@ -144,7 +143,7 @@ impl Orders {
         for at in open.iter().copied() {
             let Candidate { key, id } = &step[at];
             let (expiry_ms, digest) = (reply.int()?, reply.bytes()?.unwrap_or_default());
-            let fields = renames.fields(reply.nested()?.strings()?);
+            let fields = renames.fields(&reply.nested()?.strings()?);
             let due = match expiry_ms {
                 // It only may have been adopted before: the deadline does not matter.
                 -1 => Ok(Due::In(Duration::ZERO)),

@@ -5,7 +5,10 @@ use std::time::{Duration, Instant};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::{Orders, lifecycle::ExpireOptions};
+use super::{
+    Orders,
+    lifecycle::{ExpireOptions, MAX_ORDERS_PER_CALL},
+};
 use crate::{
     error::Result,
     scheduler::{self, Pulse, Settings, Source, Ticked},
@@ -83,7 +86,7 @@ impl Expirer {
 
 impl Source for Expirer {
     async fn room(&mut self, settings: &Settings) -> usize {
-        settings.batch_size
+        settings.batch_size.min(MAX_ORDERS_PER_CALL)
     }
 
     async fn tick(&mut self, limit: usize, settings: &Settings) -> Result<Ticked> {

@@ -4,10 +4,10 @@ use serde::Deserialize;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::{Created, Fields, NewOrder, Orders};
+use super::{Created, Fields, NewOrder, Orders, lifecycle::MAX_ORDERS_PER_CALL};
 use crate::{
     error::Result,
-    queue::{ClaimOptions, Delivery, Due, Lease, MAX_FAILURES_PER_CALL, Rejected, Unreadable},
+    queue::{ClaimOptions, Delivery, Due, Lease, Rejected, Unreadable},
     scheduler::{self, Pulse, Settings, Source, Ticked},
     types::{DueAt, Token},
 };
@@ -85,7 +85,7 @@ impl Intake {
 
 impl Source for Intake {
     async fn room(&mut self, settings: &Settings) -> usize {
-        settings.batch_size.min(MAX_FAILURES_PER_CALL)
+        settings.batch_size.min(MAX_ORDERS_PER_CALL)
     }
 
     async fn tick(&mut self, limit: usize, settings: &Settings) -> Result<Ticked> {

@@ -40,6 +40,7 @@ mod expirer;
 mod fields;
 mod intake;
 mod lifecycle;
+mod look;
 mod notify;
 
 use std::time::Duration;

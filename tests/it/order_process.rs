@@ -169,7 +169,7 @@ async fn files_of_orders_are_created_or_submitted_line_by_line() {
                  {\"id\":\"c\",\"fields\":{\"amount\":1.00}}\n{\"id\":\"d\",\"due_at\":\"2999-01-01T00:00:00Z\"}\n";
     shop.place.write("orders.ndjson", lines);
     let ran = shop.order("create --from orders.ndjson");
-    ran.fails(1, &["line 4", "numbers would lose digits", "1 lines could not be read"]);
+    ran.fails(1, &["line 4", "numbers would lose digits", "1 cannot be read"]);
     assert!(shop.order("create --from orders.ndjson").stdout().contains("existed    3"));
 
     let serve = shop.place.serve().await;
@@ -189,6 +189,27 @@ async fn files_of_orders_are_created_or_submitted_line_by_line() {
     serve.stop().await;
 }
 
+#[tokio::test]
+async fn orders_in_a_queue_that_would_not_expire_them_are_refused() {
+    let server = RedisServer::start();
+    let url = format!("[redis]\nurl = \"{}\"\n", server.url());
+    let place = Place::new(&format!("{url}[queue.orders]\nlease = \"1m\"\n"));
+    for arguments in [&["order", "create", "42"][..], &["order", "submit", "42"]] {
+        place.run(arguments).fails(2, &["handler `log`", "type = \"order\""]);
+    }
+    // Without queues in the configuration it is that of a client, and another machine serves.
+    let client = Place::new(&url).run(&["order", "create", "42"]);
+    client.ok();
+    assert!(client.stderr().contains("another `serve`"), "{}", client.stderr());
+
+    let shop = Place::new(&format!("{url}[queue.orders.handler]\ntype = \"order\"\n"));
+    for arguments in [&["cancel", "orders", "42"][..], &["queue", "purge", "orders", "--yes"]] {
+        let ran = shop.run(arguments);
+        ran.ok();
+        assert!(ran.stderr().contains("is a queue of orders"), "{}", ran.stderr());
+    }
+}
+
 #[test]
 fn contradictions_of_the_configuration_are_named() {
     for (config, words) in [
@@ -204,7 +225,7 @@ fn contradictions_of_the_configuration_are_named() {
             "[queue.orders.handler]\ntype = \"order\"\nnotify = { url = \"http://x\" }",
             &["notify.type", "missing"],
         ),
-        ("[queue.orders.order]\nretain = \"1ms\"", &["order.retain", "at least 1s"]),
+        ("[queue.orders.order]\nretain = \"1ms\"", &["order.retain", "at least 1m"]),
         ("[queue.orders.order]\nintake_limit = 0", &["order.intake_limit"]),
         ("[queue.\"orders.intake\"]\nlease = \"1m\"", &["companion"]),
     ] {

@@ -152,6 +152,24 @@ async fn paying_adds_fields_and_refuses_others_than_those_of_the_order() {
 }
 
 #[tokio::test]
+async fn another_payment_of_a_paid_order_is_no_repetition() {
+    let rig = Rig::new().await;
+    created(&rig, "42", T0 + 1000).await;
+    let at = orders(&rig, T0);
+    let first = fields(&[("payment", "p1")]);
+    assert_eq!(one(at.pay(&id("42"), &first).await.unwrap()).0, "done");
+    assert_eq!(one(at.pay(&id("42"), &first).await.unwrap()).0, "already", "its reply was lost, say");
+    for other in [("payment", "p2"), ("voucher", "v1")] {
+        let verdict = at.pay(&id("42"), &fields(&[other])).await.unwrap();
+        assert!(
+            matches!(verdict, Verdict::Conflict { field, .. } if field == other.0),
+            "somebody paid twice"
+        );
+    }
+    assert_eq!(order(&rig, "42").await.fields, fields(&[("amount", "100.00"), ("payment", "p1")]));
+}
+
+#[tokio::test]
 async fn the_deadline_of_an_order_is_an_id_of_its_queue() {
     let rig = Rig::new().await;
     created(&rig, "42", T0 + 10).await;
@@ -226,9 +244,75 @@ async fn only_settled_orders_carry_a_ttl() {
     }
     let counts = late.counts().await.unwrap();
     assert_eq!((counts.paid, counts.expired), (1, 1));
-    orders(&rig, T0 + 3_700_000).retain(Some(Duration::from_secs(3600))).trim(Some(1)).await.unwrap();
+    while orders(&rig, T0 + 3_700_000).retain(Some(Duration::from_secs(3600))).trim(None).await.unwrap() {}
     let counts = late.counts().await.unwrap();
     assert_eq!((counts.paid, counts.expired), (0, 0), "the lists follow");
+}
+
+#[tokio::test]
+async fn what_was_settled_without_a_retention_goes_when_there_is_one() {
+    let rig = Rig::new().await;
+    for name in ["old", "again", "young"] {
+        created(&rig, name, T0 + 1000).await;
+        let at = if name == "young" { T0 + 50_000 } else { T0 };
+        orders(&rig, at).pay(&id(name), &Fields::default()).await.unwrap();
+    }
+    // Its id was used anew since, and the place of the first order is still in the list.
+    let _: i64 = rig.send(redis::cmd("DEL").arg(rig.key("order:again"))).await;
+    created(&rig, "again", T0 + 900_000).await;
+    while orders(&rig, T0 + 70_000).retain(Some(Duration::from_secs(60))).trim(None).await.unwrap() {}
+    let held = orders(&rig, T0).get_all(&[id("old"), id("again"), id("young")]).await.unwrap();
+    let statuses: Vec<_> = held.iter().map(|order| order.as_ref().map(|order| order.status)).collect();
+    assert_eq!(statuses, [None, Some(Status::Created), Some(Status::Paid)]);
+    assert_eq!(rig.members("paid").await, ["young"]);
+}
+
+#[tokio::test]
+async fn events_are_kept_to_about_their_limit() {
+    let rig = Rig::new().await;
+    let all: Vec<NewOrder> = (0..3000).map(|n| new(&format!("n{n}"), T0 + 1000)).collect();
+    orders(&rig, T0).create(&all).await.unwrap();
+    assert_eq!(orders(&rig, T0).counts().await.unwrap().events, 3000);
+    while orders(&rig, T0).trim(Some(500)).await.unwrap() {}
+    let left = orders(&rig, T0).counts().await.unwrap().events;
+    assert!((500..=700).contains(&left), "whole nodes of 100 entries: {left}");
+    assert_eq!(orders(&rig, T0).list(Status::Created, 1, None).await.unwrap().orders.len(), 1, "orders stay");
+}
+
+#[tokio::test]
+async fn an_id_that_is_no_text_expires_nobody_else_s_order() {
+    let rig = Rig::new().await;
+    created(&rig, "ab\u{fffd}", T0 + 1000).await;
+    rig.zadd(b"ab\xff".as_slice(), T0).await;
+    assert_eq!(orders(&rig, T0).expire_due(false).await.unwrap(), 0);
+    assert_eq!(order(&rig, "ab\u{fffd}").await.status, Status::Created);
+    assert_eq!(rig.counts().await.unwrap().dead, 1);
+}
+
+#[tokio::test]
+async fn a_payload_of_the_deadline_goes_with_it() {
+    let rig = Rig::new().await;
+    for name in ["paid", "expired"] {
+        created(&rig, name, T0 + 10).await;
+        rig.put(name, T0 + 10, "left by `schedule`").await;
+    }
+    orders(&rig, T0).pay(&id("paid"), &Fields::default()).await.unwrap();
+    orders(&rig, T0 + 10).expire_due(false).await.unwrap();
+    assert_eq!(rig.payloads().await, 0);
+}
+
+#[tokio::test]
+async fn nothing_expires_while_the_queue_is_paused_and_orders_can_be_paid() {
+    let rig = Rig::new().await;
+    for name in ["a", "b"] {
+        created(&rig, name, T0 + 10).await;
+    }
+    rig.pause(true).await.unwrap();
+    let late = orders(&rig, T0 + 500);
+    assert_eq!(late.expire_due(false).await.unwrap(), 0);
+    assert_eq!(one(late.pay(&id("a"), &Fields::default()).await.unwrap()).0, "done");
+    rig.pause(false).await.unwrap();
+    assert_eq!(late.expire_due(false).await.unwrap(), 1);
 }
 
 #[tokio::test]

@@ -73,7 +73,9 @@ impl Adopt {
         let pattern = Pattern::new(&self.glob, self.id_from.unwrap_or(default))?;
         self.check_queue(context)?;
         let queue = context.queue(&self.queue).await?;
-        context.warn_if_not_served(&self.queue);
+        if self.in_place {
+            context.warn_if_not_served(&self.queue);
+        }
         if self.keep_ttl && !self.dry_run {
             eprintln!("note: the keys keep their TTL: one may be gone when its handler runs");
         }
@@ -102,19 +104,16 @@ impl Adopt {
 
     /// An order expires by the handler `order` and by no other; and what is no order would end in the dead set there.
     fn check_queue(&self, context: &Context) -> Result<(), Invalid> {
-        if self.queue.as_companion().is_some() {
-            let why = "is a companion of a queue of orders; name that one";
-            return Err(Invalid::new("queue", &self.queue, why));
+        if !self.in_place {
+            return context.check_orders(&self.queue, "pass --in-place, or name another queue");
         }
-        // Without queues in the configuration another `serve` has its own, which is not known here.
-        let configured = context.config.queues.get(&self.queue).filter(|_| context.config.queues_configured);
-        let Some(config) = configured else { return Ok(()) };
-        let why = match (self.in_place, &config.handler) {
-            (true, HandlerConfig::Order { .. }) => {
+        let configured = context.config.queues.get(&self.queue).map(|queue| &queue.handler);
+        let why = match configured {
+            Some(HandlerConfig::Order { .. }) => {
                 "has the handler `order`: leave out --in-place, or name another queue"
             }
-            (false, handler) if !matches!(handler, HandlerConfig::Order { .. }) => {
-                "has another handler than `order`, which expires orders: pass --in-place, or name another queue"
+            _ if self.queue.as_companion().is_some() => {
+                "is a companion of a queue of orders; name another one"
             }
             _ => return Ok(()),
         };

@@ -136,7 +136,12 @@ impl Report {
         ]);
         context.output.one(self, &text)?;
         if self.conflicts + self.failed > 0 {
-            bail!("{} conflicts, {} lines could not be read", self.conflicts, self.failed);
+            bail!(
+                "of {} lines {} are in conflict, and {} cannot be read",
+                self.lines,
+                self.conflicts,
+                self.failed
+            );
         }
         Ok(())
     }
@@ -189,7 +194,6 @@ impl Create {
     pub(super) async fn run(&self, context: &Context) -> anyhow::Result<()> {
         let one = self.new.one(context)?;
         let orders = self.new.queue.orders(context).await?;
-        context.warn_if_not_served(&self.new.queue.queue);
         let Some(new) = one else { return self.run_file(context, &orders).await };
         let (result, order) = match orders.create(std::slice::from_ref(&new)).await?.remove(0) {
             Created::Created(order) => ("created", order),
@@ -252,7 +256,6 @@ impl Submit {
     pub(super) async fn run(&self, context: &Context) -> anyhow::Result<()> {
         let one = self.new.one(context)?;
         let orders = self.new.queue.orders(context).await?;
-        context.warn_if_not_served(&self.new.queue.queue);
         let Some(new) = one else { return self.run_file(context, &orders).await };
         let (result, due_at) = match orders.submit(std::slice::from_ref(&new)).await?[0] {
             Submitted::Accepted { due_at } => ("accepted", Some(due_at)),

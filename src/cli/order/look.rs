@@ -11,11 +11,14 @@ use crate::{
         list::Paging,
         output::{Format, line, or_dash},
     },
+    error::{Error, Invalid},
     order::{Event, Status},
 };
 
 /// How often `watch` asks for what is new.
 const WATCH_INTERVAL: Duration = Duration::from_millis(200);
+/// How long it waits when Redis is away.
+const PAUSE_WHEN_AWAY: Duration = Duration::from_secs(1);
 /// How many events it takes at a time.
 const EVENTS: usize = 1000;
 
@@ -83,10 +86,10 @@ pub(in crate::cli) struct Watch {
     #[arg(long, value_enum)]
     status: Vec<Status>,
     /// Continue behind this event; 0 begins with the oldest that is kept
-    #[arg(long, value_name = "EVENT_ID")]
+    #[arg(long, value_name = "EVENT_ID", value_parser = event_id)]
     after: Option<String>,
     /// Stop when there is nothing more
-    #[arg(long)]
+    #[arg(long, requires = "after")]
     until_now: bool,
 }
 
@@ -97,8 +100,22 @@ impl Watch {
             Some(after) => Some(after.clone()),
             None => Some(orders.last_event().await?.unwrap_or_else(|| "0".to_owned())),
         };
+        let mut is_away = false;
         loop {
-            let page = orders.events(after.as_deref(), EVENTS).await?;
+            let page = match orders.events(after.as_deref(), EVENTS).await {
+                Ok(page) => page,
+                // A follower outlives a restart of Redis.
+                Err(cause @ Error::Redis(_)) if !self.until_now => {
+                    if !is_away {
+                        eprintln!("overdue: {cause}; trying again");
+                    }
+                    is_away = true;
+                    tokio::time::sleep(PAUSE_WHEN_AWAY).await;
+                    continue;
+                }
+                Err(cause) => return Err(cause.into()),
+            };
+            is_away = false;
             for event in &page.events {
                 if self.status.is_empty() || self.status.contains(&event.r#type) {
                     print(context, event)?;
@@ -112,6 +129,15 @@ impl Watch {
                 tokio::time::sleep(WATCH_INTERVAL).await;
             }
         }
+    }
+}
+
+/// What Redis numbers the entries of a stream with: one or two numbers of 64 bits.
+fn event_id(text: &str) -> Result<String, Invalid> {
+    let (ms, count) = text.split_once('-').unwrap_or((text, "0"));
+    match (ms.parse::<u64>(), count.parse::<u64>()) {
+        (Ok(_), Ok(_)) => Ok(text.to_owned()),
+        _ => Err(Invalid::new("event id", text, "is none: pass on an `event_id`, or 0 for the oldest")),
     }
 }
 

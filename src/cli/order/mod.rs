@@ -63,10 +63,7 @@ struct InQueue {
 
 impl InQueue {
     async fn orders(&self, context: &Context) -> anyhow::Result<Orders> {
-        if self.queue.as_companion().is_some() {
-            let why = "is a companion of a queue of orders; name that one";
-            return Err(Invalid::new("queue", &self.queue, why).into());
-        }
+        context.check_orders(&self.queue, "set `type = \"order\"`")?;
         Ok(Orders::with(context.queue(&self.queue).await?, &self.config(context)))
     }
 
