@@ -76,7 +76,7 @@ async fn a_bad_line_is_named_and_stops_nothing() {
 #[tokio::test]
 async fn who_sends_a_line_and_waits_is_answered() {
     let site = Site::pull().await;
-    let (lines, body) = mpsc::channel::<Result<String, Infallible>>(1);
+    let (lines, body) = mpsc::channel::<Result<String, Infallible>>(2);
     let body = stream::unfold(body, async |mut body| body.recv().await.map(|line| (line, body)));
     lines.send(Ok("{\"id\":\"a\",".to_owned())).await.unwrap();
     lines.send(Ok("\"delay\":\"1h\"}\n".to_owned())).await.unwrap();

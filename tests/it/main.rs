@@ -11,6 +11,7 @@ mod engine_register;
 mod foreign;
 mod http_access;
 mod http_batch;
+mod http_clients;
 mod http_deadlines;
 mod http_errors;
 mod http_pull;
