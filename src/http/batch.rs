@@ -129,7 +129,12 @@ pub(super) async fn batch(
     let answers = params.choice::<Answers>("answers")?.unwrap_or_default();
     params.no_more()?;
     check_type(request.headers(), NDJSON)?;
-    let lines = Lines::new(request.into_body().into_data_stream(), api);
+    // Once the answer has begun, it is too late for `100 Continue`, and curl waits for a second.
+    let asks = request.headers().contains_key(header::EXPECT);
+    let mut lines = Lines::new(request.into_body().into_data_stream(), api);
+    if asks {
+        lines.begin().await;
+    }
     let body = Body::from_stream(answer(lines, served, mode, answers).map(Ok::<Bytes, Infallible>));
     Ok(([(header::CONTENT_TYPE, NDJSON)], body).into_response())
 }

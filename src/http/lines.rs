@@ -1,9 +1,9 @@
 //! The lines of a batch: cut out of the body, read, and put together in groups.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, pin::Pin};
 
 use axum::body::{BodyDataStream, Bytes};
-use futures_util::{FutureExt as _, StreamExt as _};
+use futures_util::{FutureExt as _, StreamExt as _, stream::Peekable};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use tokio::time::timeout;
@@ -86,7 +86,7 @@ impl Group {
 
 /// Cuts a body into groups of lines.
 pub(super) struct Lines {
-    body: BodyDataStream,
+    body: Peekable<BodyDataStream>,
     api: Api,
     /// What was read behind the last line break.
     rest: Vec<u8>,
@@ -100,7 +100,14 @@ pub(super) struct Lines {
 
 impl Lines {
     pub(super) fn new(body: BodyDataStream, api: Api) -> Self {
+        let body = body.peekable();
         Self { body, api, rest: Vec::new(), chunk: Bytes::new(), number: 0, skips: false, ended: false }
+    }
+
+    /// Waits for the first bytes: a caller who asked whether to send the body is told so.
+    pub(super) async fn begin(&mut self) {
+        // What it comes to is seen when it is read.
+        let _ = timeout(self.api.idle_timeout, Pin::new(&mut self.body).peek()).await;
     }
 
     /// The next lines: as many as fit, or as have come so far, so that a caller who sends a few and waits is answered.

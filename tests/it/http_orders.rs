@@ -39,7 +39,7 @@ impl Shop {
     }
 
     async fn post(&self, tail: &str, body: Value) -> crate::support::http::Answer {
-        self.caller.post(&format!("/v1/orders{tail}"), body).await
+        self.caller.call("POST", &format!("/v1/orders{tail}"), body).await
     }
 
     async fn expires(&self, name: &str) {
