@@ -31,7 +31,8 @@ fn there_is(program: &str, arguments: &[&str]) -> bool {
 async fn registers(site: &Site, name: &str, mut command: Command) {
     command.arg(name).env("OVERDUE_URL", &site.caller.base).env("QUEUE", site.rig.name().as_str());
     command.env("REDIS_URL", RedisServer::shared().url()).env("NO_PROXY", "127.0.0.1");
-    let output = tokio::task::spawn_blocking(move || command.output()).await.expect("no panic").expect("it runs");
+    let output =
+        tokio::task::spawn_blocking(move || command.output()).await.expect("no panic").expect("it runs");
     assert!(output.status.success(), "{name}: {}", String::from_utf8_lossy(&output.stderr));
     let path = format!("/deadlines/{}", name.replace(' ', "%20").replace('/', "%2F"));
     let shown = site.get(&path).await.is(200);
@@ -90,14 +91,18 @@ async fn a_worker_that_is_killed_now_and_then_loses_nothing() {
     let start = || {
         let append = fs::File::options().append(true).create(true).open(&log).expect("the directory is ours");
         let mut command = Command::new("python3");
-        command.arg(example("python/worker.py")).env("OVERDUE_URL", &site.caller.base).env("NO_PROXY", "127.0.0.1");
+        command
+            .arg(example("python/worker.py"))
+            .env("OVERDUE_URL", &site.caller.base)
+            .env("NO_PROXY", "127.0.0.1");
         command.env("QUEUE", site.rig.name().as_str()).stdout(append).stderr(Stdio::null());
         Worker(command.spawn().expect("python3 runs"))
     };
     let handled = || fs::read_to_string(&log).unwrap_or_default();
     for killed in 1..=10 {
         let worker = start();
-        eventually("it works", async || (handled().lines().count() >= killed * COUNT / 12).then_some(())).await;
+        eventually("it works", async || (handled().lines().count() >= killed * COUNT / 12).then_some(()))
+            .await;
         drop(worker);
     }
     let _worker = start();
