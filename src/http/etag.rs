@@ -10,25 +10,19 @@ pub(super) fn of(due_at: DueAt) -> HeaderValue {
     HeaderValue::try_from(format!("\"{}\"", due_at.as_ms())).expect("digits in quotes")
 }
 
-/// What a caller demands of the deadline that holds before it changes it.
+/// What a caller demands of the deadline that holds before it changes it. A tag that was never ours matches nothing.
 pub(super) fn expected(headers: &HeaderMap) -> Result<Expected, Problem> {
-    let if_match = one(headers, &header::IF_MATCH)?;
-    let is_new = match one(headers, &header::IF_NONE_MATCH)? {
-        // Of no tags none matches.
-        None | Some("") => false,
-        Some("*") => true,
-        Some(_) => return Err(bad("If-None-Match", "takes only *")),
-    };
     let unmet = |why| Err(Problem::new(Kind::PreconditionFailed, why));
-    let Some(tag) = if_match else {
-        return Ok(if is_new { Expected::Absent } else { Expected::Anything });
-    };
-    if tag.is_empty() {
-        return unmet("If-Match names no entity tag, and so none can match");
+    match (one(headers, &header::IF_MATCH)?, one(headers, &header::IF_NONE_MATCH)?) {
+        (None, None) => Ok(Expected::Anything),
+        (None, Some("*")) => Ok(Expected::Absent),
+        (None, Some(_)) => unmet("If-None-Match takes only *"),
+        (Some(_), Some(_)) => unmet("If-Match and If-None-Match cannot both hold"),
+        (Some(tag), None) => match tag_value(tag) {
+            Some(due_at) => Ok(Expected::At(due_at)),
+            None => unmet("If-Match takes one entity tag as a GET answered it, such as \"1767225600000\""),
+        },
     }
-    let why = "takes one entity tag as a GET answered it, such as \"1767225600000\"";
-    let held = tag_value(tag).ok_or_else(|| bad("If-Match", why))?;
-    if is_new { unmet("If-Match and If-None-Match cannot both hold") } else { Ok(Expected::At(held)) }
 }
 
 /// For calls that cannot be made to depend on the deadline that holds.

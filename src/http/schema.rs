@@ -46,7 +46,12 @@ pub(super) struct OneDeadline {
 #[expect(dead_code, reason = "describes a header; `etag` reads it")]
 pub(super) struct IfMatch {
     /// Change it only if it is scheduled for the time in this entity tag
-    #[param(rename = "If-Match", pattern = r#"^"([1-9][0-9]{11,13}|1[0-9]{14}|2[0-4][0-9]{13})"$"#)]
+    #[param(
+        rename = "If-Match",
+        min_length = 14,
+        max_length = 17,
+        pattern = r#"^"([1-9][0-9]{11,13}|1[0-9]{14}|2[0-4][0-9]{13})"$"#
+    )]
     if_match: Option<String>,
 }
 
@@ -55,8 +60,8 @@ pub(super) struct IfMatch {
 #[into_params(parameter_in = Header)]
 #[expect(dead_code, reason = "describes a header; `etag` reads it")]
 pub(super) struct IfNoneMatch {
-    /// Register it only if it is neither scheduled, leased nor dead
-    #[param(rename = "If-None-Match", pattern = r"^\*$")]
+    /// `*`: register it only if it is neither scheduled, leased nor dead
+    #[param(rename = "If-None-Match")]
     if_none_match: Option<String>,
 }
 

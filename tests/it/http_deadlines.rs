@@ -68,8 +68,8 @@ async fn conditions_hold_or_nothing_is_changed() {
     let moved = with("PATCH", json!({"extend_by": "1ms"}), "if-match", &new).await.is(200);
     assert_eq!(moved["due_at"], at_ms(FAR + 2).to_string());
     with("PATCH", json!({"extend_by": "1ms"}), "if-match", &new).await.problem(412, "precondition-failed");
-    with("PUT", due.clone(), "if-match", "FAR").await.problem(400, "malformed-request");
-    with("PUT", due.clone(), "if-none-match", &old).await.problem(400, "malformed-request");
+    with("PUT", due.clone(), "if-match", "FAR").await.problem(412, "precondition-failed");
+    with("PUT", due.clone(), "if-none-match", &old).await.problem(412, "precondition-failed");
     with("DELETE", Value::Null, "if-match", &new).await.problem(400, "malformed-request");
     assert_eq!(site.get("/deadlines/a").await.header("etag"), format!("\"{}\"", FAR + 2));
 

@@ -4,7 +4,6 @@
 package main
 
 import (
-	"cmp"
 	"encoding/json"
 	"fmt"
 	"log"
@@ -16,8 +15,8 @@ import (
 )
 
 func main() {
-	base := cmp.Or(os.Getenv("OVERDUE_URL"), "http://127.0.0.1:7700")
-	queue := cmp.Or(os.Getenv("QUEUE"), "orders")
+	base := setting("OVERDUE_URL", "http://127.0.0.1:7700")
+	queue := setting("QUEUE", "orders")
 	body := strings.NewReader(`{"delay":"30m","payload":{"amount":"100.00"}}`)
 	path := fmt.Sprintf("%s/v1/queues/%s/deadlines/%s", base, queue, url.PathEscape(os.Args[1]))
 	request, err := http.NewRequest(http.MethodPut, path, body)
@@ -45,4 +44,11 @@ func main() {
 		log.Fatal(result.Detail)
 	}
 	fmt.Println(result.DueAt)
+}
+
+func setting(name, fallback string) string {
+	if value := os.Getenv(name); value != "" {
+		return value
+	}
+	return fallback
 }

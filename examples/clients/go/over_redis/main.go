@@ -4,7 +4,6 @@
 package main
 
 import (
-	"cmp"
 	"context"
 	"fmt"
 	"log"
@@ -16,8 +15,8 @@ import (
 
 func main() {
 	ctx := context.Background()
-	client := redis.NewClient(&redis.Options{Addr: cmp.Or(os.Getenv("REDIS_ADDRESS"), "127.0.0.1:6379")})
-	prefix := "overdue:{" + cmp.Or(os.Getenv("QUEUE"), "orders") + "}:"
+	client := redis.NewClient(&redis.Options{Addr: setting("REDIS_ADDRESS", "127.0.0.1:6379")})
+	prefix := "overdue:{" + setting("QUEUE", "orders") + "}:"
 	due := time.Now().Add(30 * time.Minute).UnixMilli()
 	// The payload before the ZADD.
 	if err := client.HSet(ctx, prefix+"payload", os.Args[1], `{"amount":"100.00"}`).Err(); err != nil {
@@ -27,4 +26,11 @@ func main() {
 		log.Fatal(err)
 	}
 	fmt.Println(due)
+}
+
+func setting(name, fallback string) string {
+	if value := os.Getenv(name); value != "" {
+		return value
+	}
+	return fallback
 }
