@@ -124,10 +124,10 @@ local function trace_record(trace, due)
 end
 
 -- Drops the record of a delivery that is over, unless it is a newer one's: of an id that was registered anew, and in
--- a trace, for this score.
+-- a trace, for this score. That was never claimed, so it has no `first`.
 local function drop_record(id, score)
   local past = past_of(id)
-  if past and tonumber(past.retry) ~= tonumber(score) then
+  if past and (past.first or tonumber(past.retry) ~= tonumber(score)) then
     call('HDEL', attempts, id)
   end
 end

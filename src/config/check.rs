@@ -273,12 +273,12 @@ fn handler(mut raw: RawHandler, section: &Section<'_>) -> Result<HandlerConfig> 
     type Check = fn(&mut RawHandler, &Section<'_>) -> Result<HandlerConfig>;
     let types: [(&str, Check); 7] = [
         ("log", |_, _| Ok(HandlerConfig::Log)),
-        ("pull", |_, _| Ok(HandlerConfig::Pull)),
         ("webhook", |raw, section| Ok(HandlerConfig::Webhook(Box::new(WebhookConfig::check(raw, section)?)))),
         ("command", |raw, section| command(raw, section).map(HandlerConfig::Command)),
         ("stream", |raw, section| Ok(HandlerConfig::Stream { max_len: max_len(raw, section)? })),
         ("list", |raw, section| Ok(HandlerConfig::List { max_len: max_len(raw, section)? })),
         ("order", |raw, section| Ok(HandlerConfig::Order { notify: notify(raw, section)? })),
+        ("pull", |_, _| Ok(HandlerConfig::Pull)),
     ];
     let Some(name) = raw.r#type.take() else {
         return Err(section.bad("type", "is missing: name what is to be done"));

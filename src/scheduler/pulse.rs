@@ -57,9 +57,9 @@ mod tests {
     #[test]
     fn an_old_poll_counts_only_while_the_handlers_are_busy() {
         let pulse = Pulse::default();
-        let Some(old) = Instant::now().checked_sub(3 * GRACE) else { return };
+        let Some(old) = Instant::now().checked_sub(2 * GRACE) else { return };
         pulse.state().last_good = Some(old);
-        assert!(!pulse.is_good(GRACE / 2));
+        assert!(!pulse.is_good(GRACE / 4));
         assert!(pulse.is_good(GRACE));
         pulse.busy(true);
         assert!(pulse.is_good(Duration::ZERO));

@@ -213,6 +213,6 @@ async fn the_document_describes_every_route_with_examples() {
             }
         }
     }
-    assert_eq!(operations, 25);
+    assert_eq!(operations, 33);
     site.serve.stop().await;
 }
