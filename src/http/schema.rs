@@ -130,8 +130,7 @@ schema!(
     "QueueName",
     text()
         .min_length(Some(1))
-        .max_length(Some(MAX_QUEUE_NAME_BYTES))
-        .pattern(Some("^[a-z0-9_-]+$"))
+        .pattern(Some(format!("^[a-z0-9_-]{{1,{MAX_QUEUE_NAME_BYTES}}}(\\.(intake|notify))?$")))
         .examples([json!("orders")])
         .build()
 );
