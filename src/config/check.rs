@@ -48,11 +48,6 @@ impl<'a> Section<'a> {
         self.below(name).path
     }
 
-    /// True if one of the user's layers has the key.
-    pub(super) fn is_set(&self, name: &str) -> bool {
-        self.origins.of(&self.key(name)).is_some()
-    }
-
     pub(super) fn bad(&self, name: &str, why: impl Display) -> ConfigError {
         self.origins.error(&self.key(name), &[], &why.to_string())
     }
@@ -233,11 +228,11 @@ fn handler(mut raw: RawHandler, section: &Section<'_>) -> Result<HandlerConfig> 
     type Check = fn(&mut RawHandler, &Section<'_>) -> Result<HandlerConfig>;
     let types: [(&str, Check); 6] = [
         ("log", |_, _| Ok(HandlerConfig::Log)),
-        ("pull", |_, _| Ok(HandlerConfig::Pull)),
         ("webhook", |raw, section| Ok(HandlerConfig::Webhook(Box::new(WebhookConfig::check(raw, section)?)))),
         ("command", |raw, section| command(raw, section).map(HandlerConfig::Command)),
         ("stream", |raw, section| Ok(HandlerConfig::Stream { max_len: max_len(raw, section)? })),
         ("list", |raw, section| Ok(HandlerConfig::List { max_len: max_len(raw, section)? })),
+        ("pull", |_, _| Ok(HandlerConfig::Pull)),
     ];
     let name = set(raw.r#type.take());
     let check = section.one_of("type", &name, &types)?;
