@@ -124,8 +124,8 @@ async fn redis_to_serve(config: &RedisConfig) -> anyhow::Result<(Redis, Option<E
     Ok((Redis::open(embedded.url(), Timeouts::from(config))?, Some(embedded)))
 }
 
-/// Listens for HTTP. Several processes may serve the same queues on one machine, so an address that nobody chose may be
-/// taken: the first of them has it.
+/// Listens for HTTP. Several processes may serve the same queues on one machine, so the default address may be taken:
+/// the first of them has it.
 async fn listen(
     config: &HttpConfig,
     redis: &Redis,
@@ -133,7 +133,7 @@ async fn listen(
     stop: &CancellationToken,
 ) -> Result<Option<Server>, HttpSetupError> {
     match Server::bind(config, redis.clone(), queues, stop.clone()).await {
-        Err(HttpSetupError::Listen { address, cause }) if !config.listen_configured => {
+        Err(HttpSetupError::Listen { address, cause }) if config.listen == HttpConfig::default().listen => {
             tracing::warn!(%address, %cause, "no HTTP: the default address cannot be had; set `http.listen`");
             Ok(None)
         }

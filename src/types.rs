@@ -1,9 +1,11 @@
 //! The values that the contract speaks of. Each is checked once, where it enters, and is right from then on.
 
+mod json;
+
 use std::{fmt, str::FromStr, sync::Arc, time::Duration};
 
 use chrono::{DateTime, NaiveDateTime, SecondsFormat, Utc};
-use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+use serde::{Deserialize, Serialize, Serializer};
 use serde_json::value::RawValue;
 
 mod queue_name;
@@ -75,22 +77,6 @@ impl Payload {
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
-    }
-
-    /// The inverse of [`Payload::to_json`]: `null` is none, a string that holds no JSON itself is its text, and all
-    /// else is kept as it is written.
-    ///
-    /// # Errors
-    /// If it is over 64 KiB.
-    pub fn from_json(json: &RawValue) -> Result<Option<Self>, Invalid> {
-        let json = json.get();
-        if json == "null" {
-            return Ok(None);
-        }
-        let text = if json.starts_with('"') { serde_json::from_str::<String>(json).ok() } else { None };
-        // Empty text would be no payload, and text like `12` would come back as a number.
-        let text = text.filter(|text| !text.is_empty() && serde_json::from_str::<&RawValue>(text).is_err());
-        text.map_or_else(|| Self::new(json), Self::new).map(Some)
     }
 
     /// JSON is passed on as it stands, so that no number loses a digit, but on one line: line breaks in JSON
@@ -199,36 +185,6 @@ impl fmt::Debug for DueAt {
 impl Serialize for DueAt {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(self)
-    }
-}
-
-impl<'de> Deserialize<'de> for DueAt {
-    /// Text as [`DueAt::from_str`] reads it, or a number of milliseconds.
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct TextOrMs;
-        impl de::Visitor<'_> for TextOrMs {
-            type Value = DueAt;
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a time: RFC 3339 like \"2026-01-01T14:30:00Z\", or milliseconds since the epoch")
-            }
-            fn visit_str<E: de::Error>(self, text: &str) -> Result<DueAt, E> {
-                text.parse().map_err(E::custom)
-            }
-            fn visit_i64<E: de::Error>(self, ms: i64) -> Result<DueAt, E> {
-                DueAt::from_ms(ms).map_err(E::custom)
-            }
-            fn visit_u64<E: de::Error>(self, ms: u64) -> Result<DueAt, E> {
-                self.visit_i64(i64::try_from(ms).unwrap_or(i64::MAX))
-            }
-            /// To JSON, 1e12 and 1000000000000.0 are whole numbers as well.
-            fn visit_f64<E: de::Error>(self, ms: f64) -> Result<DueAt, E> {
-                if ms.fract() == 0.0 {
-                    return self.visit_i64(ms as i64);
-                }
-                Err(E::invalid_value(de::Unexpected::Float(ms), &self))
-            }
-        }
-        deserializer.deserialize_any(TextOrMs)
     }
 }
 

@@ -123,8 +123,8 @@ local function trace_record(trace, due)
   return cjson.encode({ trace = trace, retry = digits(due) })
 end
 
--- Drops the record of a delivery that is over, unless it is a newer one's: of an id that was registered anew, and in
--- a trace, for this score. That was never claimed, so it has no `first`.
+-- Drops the record of a delivery that is over, unless it is a newer one's: of an id that was registered anew, in a
+-- trace and for this score. Such a record has no first claim yet.
 local function drop_record(id, score)
   local past = past_of(id)
   if past and (past.first or tonumber(past.retry) ~= tonumber(score)) then

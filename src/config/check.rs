@@ -55,11 +55,6 @@ impl<'a> Section<'a> {
         self.below(name).path
     }
 
-    /// True if one of the user's layers has the key.
-    pub(super) fn is_set(&self, name: &str) -> bool {
-        self.origins.of(&self.key(name)).is_some()
-    }
-
     pub(super) fn bad(&self, name: &str, why: impl Display) -> ConfigError {
         self.origins.error(&self.key(name), &[], &why.to_string())
     }

@@ -29,9 +29,6 @@ pub struct HttpConfig {
     /// Address and port to listen on; `None` = there is no HTTP interface.
     #[serde(serialize_with = "listen_as_text")]
     pub listen: Option<SocketAddr>,
-    /// False if `listen` has its default.
-    #[serde(skip)]
-    pub listen_configured: bool,
     /// True if a public address may be served without tokens.
     pub insecure: bool,
     /// How many connections are open at once, at least 1.
@@ -173,7 +170,6 @@ pub(super) fn http(raw: RawHttp, section: &Section<'_>) -> Result<HttpConfig> {
     });
     let config = HttpConfig {
         listen,
-        listen_configured: section.is_set("listen"),
         insecure: set(raw.insecure),
         max_connections: section.number("max_connections", set(raw.max_connections), 1..=MAX_CONNECTIONS)?,
         idle_timeout: section.timeout("idle_timeout", raw.idle_timeout)?,

@@ -45,7 +45,7 @@ impl Origins {
     }
 
     /// Where a key (or one below it) was set last; `None` = nowhere, it has its default.
-    pub(super) fn of(&self, key: &[&str]) -> Option<String> {
+    fn of(&self, key: &[&str]) -> Option<String> {
         if self.redis_url_flag && key == ["redis", "url"] {
             return Some("--redis-url".to_owned());
         }

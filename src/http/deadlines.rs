@@ -19,6 +19,7 @@ use super::{
 };
 use crate::{
     duration,
+    order::Extension,
     queue::{
         Cancelled, Due, Expected, Mode, Registration, Rescheduled, Scheduled, Shown, State, TraceParent,
     },
@@ -231,6 +232,20 @@ pub(super) struct Move {
     extend_by: Option<duration::Text>,
 }
 
+impl Move {
+    /// What exactly one of the three says.
+    pub(super) fn extension(self) -> Result<Extension, Problem> {
+        match self {
+            Self { due_at: None, delay: None, extend_by: Some(duration::Text(by)) } => Ok(Extension::By(by)),
+            Self { due_at, delay, extend_by: None } => Ok(Extension::To(due(due_at, delay)?)),
+            Self { .. } => {
+                let why = "needs one of `due_at`, `delay` and `extend_by`";
+                Err(Problem::new(Kind::InvalidValue, why).field("extend_by"))
+            }
+        }
+    }
+}
+
 /// Move the deadline of a scheduled id; its payload stays, and its attempts start anew.
 #[utoipa::path(
     patch, path = "/v1/queues/{queue}/deadlines/{id}", operation_id = "moveDeadline", tag = "deadlines",
@@ -247,21 +262,15 @@ pub(super) struct Move {
 pub(super) async fn patch(
     OnId { served, id }: OnId,
     headers: HeaderMap,
-    Json(Move { due_at, delay, extend_by }): Json<Move>,
+    Json(body): Json<Move>,
 ) -> Result<Registered, Problem> {
     // What is wrong with the body comes before what may not hold.
-    let (by, due) = match (extend_by, due_at, delay) {
-        (Some(duration::Text(by)), None, None) => (by, None),
-        (None, ..) => (Duration::ZERO, Some(due(due_at, delay)?)),
-        (Some(_), ..) => {
-            let why = "needs one of `due_at`, `delay` and `extend_by`";
-            return Err(Problem::new(Kind::InvalidValue, why).field("extend_by"));
+    match (body.extension()?, etag::expected(&headers)?) {
+        (_, Expected::Absent) => Err(unexpected(&id, None)),
+        (Extension::To(due), expected) => {
+            moved(&served, &id, served.queue.reschedule(&id, due, expected).await?)
         }
-    };
-    match (etag::expected(&headers)?, due) {
-        (Expected::Absent, _) => Err(unexpected(&id, None)),
-        (expected, Some(due)) => moved(&served, &id, served.queue.reschedule(&id, due, expected).await?),
-        (expected, None) => extend(&served, &id, by, expected).await,
+        (Extension::By(by), expected) => extend(&served, &id, by, expected).await,
     }
 }
 

@@ -103,7 +103,7 @@ fn exact(name: &str, schema: &mut Value) {
     }
     let one_of: &[&str] = match name {
         "NewDeadline" => &["due_at", "delay"],
-        "Move" | "ExtendBody" => &["due_at", "delay", "extend_by"],
+        "Move" => &["due_at", "delay", "extend_by"],
         "OrderBody" | "NewOrderBody" => {
             // Neither is fine as well.
             schema["not"] = json!({"required": ["due_at", "delay"]});

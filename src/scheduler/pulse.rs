@@ -59,8 +59,8 @@ mod tests {
         let pulse = Pulse::default();
         let Some(old) = Instant::now().checked_sub(2 * GRACE) else { return };
         pulse.state().last_good = Some(old);
-        assert!(!pulse.is_good(GRACE / 4));
-        assert!(pulse.is_good(GRACE));
+        assert!(!pulse.is_good(GRACE / 2));
+        assert!(pulse.is_good(2 * GRACE));
         pulse.busy(true);
         assert!(pulse.is_good(Duration::ZERO));
     }

@@ -158,8 +158,7 @@ fn what_is_shown_of_a_webhook_without_secrets_loads_again_as_the_same() {
     let directory = TempDir::new().unwrap();
     let lines = "timeout = '2s'\nconnect_timeout = '1s'\nsecret_file = ['a', 'b']\nca_file = 'ca.pem'";
     let path = write(&directory, &section(lines));
-    let mut first = super::super::load::load(&sources(&path, &[]), &[]).unwrap();
+    let first = super::super::load::load(&sources(&path, &[]), &[]).unwrap();
     write(&directory, &first.to_toml());
-    first.http.listen_configured = true; // what is printed names the address
     assert_eq!(super::super::load::load(&sources(&path, &[]), &[]).unwrap(), first);
 }

@@ -7,14 +7,12 @@ use utoipa::ToSchema;
 
 use super::{InQueueParam, OnOrder, OneOrder, no_such, not_an_order};
 use crate::{
-    duration,
     http::{
-        deadlines::{due, json},
-        extract::{Json, present},
+        deadlines::{Move, json},
+        extract::Json,
         problem::{Kind, Problem},
-        schema::When,
     },
-    order::{Extended, Extension, Fields, Order, Orders, Status, Verdict},
+    order::{Extended, Fields, Order, Orders, Status, Verdict},
     types::{DueAt, Id},
 };
 
@@ -124,22 +122,6 @@ fn too_late(order: &Order) -> Problem {
     Problem::new(kind, format_args!("order `{}` {was}{}{at}", order.id, order.status))
 }
 
-/// A new deadline: exactly one of the three.
-#[derive(Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub(in crate::http) struct ExtendBody {
-    /// At this time.
-    #[serde(default, deserialize_with = "present")]
-    #[schema(value_type = Option<When>)]
-    due_at: Option<DueAt>,
-    /// So long from now, by the clock of Redis.
-    #[serde(default, deserialize_with = "present")]
-    delay: Option<duration::Text>,
-    /// So much later than it is now.
-    #[serde(default, deserialize_with = "present")]
-    extend_by: Option<duration::Text>,
-}
-
 /// An order whose deadline was moved.
 #[derive(Serialize, ToSchema)]
 pub(in crate::http) struct ExtendedOrder {
@@ -154,7 +136,7 @@ pub(in crate::http) struct ExtendedOrder {
 #[utoipa::path(
     post, path = "/v1/orders/{id}/extend", operation_id = "extendOrder", tag = "orders",
     params(OneOrder, InQueueParam),
-    request_body(content = ExtendBody, example = json!({"extend_by": "10m"})),
+    request_body(content = Move, example = json!({"extend_by": "10m"})),
     responses(
         (status = 200, description = "Its deadline was moved.", body = ExtendedOrder,
             example = json!({"id": "42", "queue": "orders", "status": "created",
@@ -165,17 +147,9 @@ pub(in crate::http) struct ExtendedOrder {
 )]
 pub(in crate::http) async fn extend(
     OnOrder { orders, id }: OnOrder,
-    Json(body): Json<ExtendBody>,
+    Json(body): Json<Move>,
 ) -> Result<Response, Problem> {
-    let extension = match body {
-        ExtendBody { due_at: None, delay: None, extend_by: Some(duration::Text(by)) } => Extension::By(by),
-        ExtendBody { due_at, delay, extend_by: None } => Extension::To(due(due_at, delay)?),
-        ExtendBody { .. } => {
-            let why = "needs one of `due_at`, `delay` and `extend_by`";
-            return Err(Problem::new(Kind::InvalidValue, why).field("extend_by"));
-        }
-    };
-    match orders.extend(&id, extension).await? {
+    match orders.extend(&id, body.extension()?).await? {
         Extended::Moved { order, old } => {
             Ok(json(StatusCode::OK, &ExtendedOrder { order, previous_due_at: old }))
         }
