@@ -66,6 +66,8 @@ impl Variable {
     /// the source; here the key comes first, as it does in all others.
     pub(super) fn error(&self, message: &str) -> ConfigError {
         let message = readable(message.trim_end_matches(" in the environment"));
+        let is_secret = self.key.get(1).is_some_and(|key| key == "tokens");
+        let message = if is_secret { without_value(&message) } else { message };
         let why = match message.rsplit_once(" for key ") {
             Some((why, key)) => format!("{key}: {why}"),
             None => message,
@@ -112,7 +114,18 @@ impl SourceFile {
                 .any(|word| self.section_at(error.span().map_or(0, |span| span.start)).contains(word));
         let shown = error.span().is_some() && !secret;
         let snippet = if shown { format!("\n{}", place.join("\n")) } else { String::new() };
-        ConfigError::File { path: self.path.clone(), line, column, why: readable(error.message()), snippet }
+        let why = readable(error.message());
+        let why = if secret { without_value(&why) } else { why };
+        ConfigError::File { path: self.path.clone(), line, column, why, snippet }
+    }
+}
+
+/// What serde says of a value of the wrong type, without the value, which it quotes.
+fn without_value(message: &str) -> String {
+    let Some((before, rest)) = message.split_once("invalid type: ") else { return message.to_owned() };
+    match rest.split_once(", expected") {
+        Some((_, expected)) => format!("{before}invalid type, expected{expected}"),
+        None => format!("{before}invalid type"),
     }
 }
 

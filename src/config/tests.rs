@@ -397,3 +397,17 @@ fn backoff_grows_to_its_cap_and_spreads() {
     let at_once = Backoff { initial: Duration::ZERO, factor: f64::MAX, ..backoff };
     assert_eq!(at_once.delay(u32::MAX, 1.0), Duration::ZERO);
 }
+
+#[test]
+fn tokens_are_in_no_error() {
+    for (variable, value) in [
+        ("OVERDUE_HTTP__TOKENS", "geheim-geheim-geheim"),
+        ("OVERDUE_HTTP__TOKENS__SHOP", "geheim-geheim-geheim"),
+        ("OVERDUE_HTTP__TOKENS__SHOP__TOKEN", "geheim geheim geheim"),
+    ] {
+        let error = load_env(&[(variable, value)]).unwrap_err().to_string();
+        assert!(error.contains(variable) && !error.contains("geheim"), "{error}");
+    }
+    let error = load("[http.tokens.shop]\ntoken = 123456789123456789", &[]).unwrap_err().to_string();
+    assert!(!error.contains("123456789"), "{error}");
+}

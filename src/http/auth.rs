@@ -66,20 +66,22 @@ impl Access {
         let Some(token) = headers.get(header::AUTHORIZATION).and_then(bearer) else {
             return Err(Problem::new(Kind::Unauthorized, Kind::Unauthorized.parts().3));
         };
-        let Some(caller) = self.caller(token) else {
+        let callers = self.callers_with(token);
+        let Some(first) = callers.first() else {
             return Err(Problem::new(Kind::Unauthorized, "this token is not known here"));
         };
-        if caller.scopes.contains(&scope) || caller.scopes.contains(&Scope::Admin) {
+        let may = |caller: &&Caller| caller.scopes.contains(&scope) || caller.scopes.contains(&Scope::Admin);
+        if callers.iter().any(may) {
             return Ok(());
         }
-        Err(Problem::new(Kind::Forbidden, format_args!("`{}` lacks the scope `{scope}`", caller.name)))
+        Err(Problem::new(Kind::Forbidden, format_args!("`{}` lacks the scope `{scope}`", first.name)))
     }
 
-    /// Compares with all of them, whichever fits, each in constant time.
-    fn caller(&self, token: &[u8]) -> Option<&Caller> {
+    /// Compares with all of them, whichever fits, each in constant time. A token may stand under several names.
+    fn callers_with(&self, token: &[u8]) -> Vec<&Caller> {
         let shown = TokenDigest::of(token);
         let fits = |caller: &&Caller| bool::from(caller.digest.as_bytes().ct_eq(shown.as_bytes()));
-        self.callers.iter().filter(fits).fold(None, |_, caller| Some(caller))
+        self.callers.iter().filter(fits).collect()
     }
 
     /// Refuses calls that a browser makes for a page of another site.

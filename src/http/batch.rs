@@ -18,7 +18,7 @@ use utoipa::{IntoParams, ToSchema};
 use super::{
     Api, Served,
     deadlines::Registering,
-    extract::{OnQueue, Params, check_type},
+    extract::{OnQueueWith, check_type},
     lines::{Group, Lines},
     problem::{self, Problem},
     schema::OneQueue,
@@ -121,10 +121,10 @@ pub(super) struct Options {
 )]
 pub(super) async fn batch(
     extract::State(api): extract::State<Api>,
-    OnQueue(served): OnQueue,
-    mut params: Params,
+    OnQueueWith { served, mut params }: OnQueueWith,
     request: Request,
 ) -> Result<Response, Problem> {
+    served.check_writable()?;
     let mode = params.choice::<Mode>("mode")?.unwrap_or_default();
     let answers = params.choice::<Answers>("answers")?.unwrap_or_default();
     params.no_more()?;

@@ -50,6 +50,7 @@ pub(super) async fn post(
     headers: HeaderMap,
     Json(deadline): Json<NewDeadline>,
 ) -> Result<Response, Problem> {
+    served.check_writable()?;
     etag::refuse(&headers)?;
     let key = key(&headers)?;
     let id = key.map_or_else(random_id, derived_id);

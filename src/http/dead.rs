@@ -7,7 +7,7 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::{
     deadlines::{json, no_such},
-    extract::{Json, OnId, OnQueue, Params},
+    extract::{Json, OnId, OnQueue, OnQueueWith},
     list::{Deadlines, answer, collect, paging},
     problem::{Kind, Problem},
     schema::{OneDeadline, OneQueue},
@@ -48,15 +48,22 @@ pub(super) struct Filter {
     ),
     security(("bearer" = ["read"])),
 )]
-pub(super) async fn list(OnQueue(served): OnQueue, mut params: Params) -> Result<Response, Problem> {
+pub(super) async fn list(OnQueueWith { served, mut params }: OnQueueWith) -> Result<Response, Problem> {
     let reason = params.words("reason", 100)?;
     let prefix = params.words("prefix", MAX_ID_BYTES)?.unwrap_or_default();
     let (limit, cursor) = paging(&mut params)?;
     params.no_more()?;
-    let page = collect(&served.queue, State::Dead, limit, cursor, |row| {
-        reason.as_ref().is_none_or(|reason| row.reason.as_ref() == Some(reason))
-            && row.id.starts_with(&prefix)
-    })
+    let page = collect(
+        &served.queue,
+        State::Dead,
+        limit,
+        cursor,
+        || false,
+        |row| {
+            reason.as_ref().is_none_or(|reason| row.reason.as_ref() == Some(reason))
+                && row.id.starts_with(&prefix)
+        },
+    )
     .await?;
     Ok(answer(page, false))
 }

@@ -187,6 +187,7 @@ pub(super) async fn put(
     headers: HeaderMap,
     Json(deadline): Json<NewDeadline>,
 ) -> Result<Registered, Problem> {
+    served.check_writable()?;
     deadline.check()?;
     deadline.register(&served, &id, &headers, etag::expected(&headers)?).await
 }
@@ -264,6 +265,7 @@ pub(super) async fn patch(
     headers: HeaderMap,
     Json(body): Json<Move>,
 ) -> Result<Registered, Problem> {
+    served.check_writable()?;
     // What is wrong with the body comes before what may not hold.
     match (body.extension()?, etag::expected(&headers)?) {
         (_, Expected::Absent) => Err(unexpected(&id, None)),
@@ -354,6 +356,7 @@ pub(super) struct Cancellation {
     security(("bearer" = ["write"])),
 )]
 pub(super) async fn delete(OnId { served, id }: OnId, headers: HeaderMap) -> Result<Response, Problem> {
+    served.check_writable()?;
     etag::refuse(&headers)?;
     let answers = served.queue.cancel(std::slice::from_ref(&id)).await?;
     let (status, result, due_at, token) = match answers[0] {
@@ -369,7 +372,7 @@ pub(super) async fn delete(OnId { served, id }: OnId, headers: HeaderMap) -> Res
 /// Fire a scheduled id now, whatever its deadline; its attempts start anew.
 #[utoipa::path(
     post, path = "/v1/queues/{queue}/deadlines/{id}/fire", operation_id = "fireDeadline", tag = "deadlines",
-    params(OneDeadline),
+    params(OneDeadline, IfMatch),
     responses(
         (status = 200, description = "It is due now.", body = Registered,
             headers(("etag" = String, description = "The deadline in ms, in quotes")),
@@ -378,9 +381,14 @@ pub(super) async fn delete(OnId { served, id }: OnId, headers: HeaderMap) -> Res
     ),
     security(("bearer" = ["write"])),
 )]
-pub(super) async fn fire(OnId { served, id }: OnId) -> Result<Registered, Problem> {
-    let now = Due::In(Duration::ZERO);
-    moved(&served, &id, served.queue.reschedule(&id, now, Expected::Anything).await?)
+pub(super) async fn fire(OnId { served, id }: OnId, headers: HeaderMap) -> Result<Registered, Problem> {
+    served.check_writable()?;
+    match etag::expected(&headers)? {
+        Expected::Absent => Err(unexpected(&id, None)),
+        expected => {
+            moved(&served, &id, served.queue.reschedule(&id, Due::In(Duration::ZERO), expected).await?)
+        }
+    }
 }
 
 pub(super) fn no_such(served: &Served, id: &Id) -> Problem {

@@ -27,19 +27,35 @@ use crate::{
 /// The largest body that is read into memory as a whole.
 const MAX_BODY_BYTES: usize = 1 << 20;
 
-/// The queue that the path names.
+/// The queue that the path names. No parameters are taken.
 pub(super) struct OnQueue(pub(super) Arc<Served>);
 
 impl FromRequestParts<Api> for OnQueue {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, Problem> {
-        let params = path(parts, api).await?;
-        Ok(Self(Arc::clone(api.served(param(&params, "queue"))?)))
+        let OnQueueWith { served, params } = OnQueueWith::from_request_parts(parts, api).await?;
+        params.no_more()?;
+        Ok(Self(served))
     }
 }
 
-/// The queue and the id that the path names.
+/// The same with the parameters that the query gives it.
+pub(super) struct OnQueueWith {
+    pub(super) served: Arc<Served>,
+    pub(super) params: Params,
+}
+
+impl FromRequestParts<Api> for OnQueueWith {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, Problem> {
+        let served = Arc::clone(api.served(param(&path(parts, api).await?, "queue"))?);
+        Ok(Self { served, params: Params::from_request_parts(parts, api).await? })
+    }
+}
+
+/// The queue and the id that the path names. No parameters are taken.
 pub(super) struct OnId {
     pub(super) served: Arc<Served>,
     pub(super) id: Id,
@@ -51,6 +67,7 @@ impl FromRequestParts<Api> for OnId {
     async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, Problem> {
         let params = path(parts, api).await?;
         let served = Arc::clone(api.served(param(&params, "queue"))?);
+        Params::from_request_parts(parts, api).await?.no_more()?;
         Ok(Self { served, id: id_of(&params)? })
     }
 }
@@ -102,8 +119,12 @@ pub(super) fn check_type(headers: &HeaderMap, wanted: &str) -> Result<(), Proble
 }
 
 async fn whole(body: Body, api: &Api) -> Result<Bytes, Problem> {
-    let reading = Limited::new(body, MAX_BODY_BYTES).collect();
-    match tokio::time::timeout(api.idle_timeout, reading).await {
+    let reading = tokio::time::timeout(api.idle_timeout, Limited::new(body, MAX_BODY_BYTES).collect());
+    let read = tokio::select! {
+        read = reading => read,
+        () = api.stop.cancelled() => return Err(stopping()),
+    };
+    match read {
         Ok(Ok(body)) => Ok(body.to_bytes()),
         Ok(Err(cause)) if cause.is::<LengthLimitError>() => {
             Err(Problem::new(Kind::BodyTooLarge, Kind::BodyTooLarge.parts().3))
@@ -111,6 +132,11 @@ async fn whole(body: Body, api: &Api) -> Result<Bytes, Problem> {
         Ok(Err(_)) => Err(Problem::new(Kind::MalformedRequest, "the body broke off")),
         Err(_) => Err(too_slow(api)),
     }
+}
+
+/// The server does not wait for what has not come by its stop.
+pub(super) fn stopping() -> Problem {
+    Problem::new(Kind::NotReady, "the server stops")
 }
 
 pub(super) fn too_slow(api: &Api) -> Problem {

@@ -12,7 +12,7 @@ use utoipa::ToSchema;
 use super::{
     Api,
     deadlines::due,
-    extract::{present, too_slow},
+    extract::{present, stopping, too_slow},
     problem::{Kind, Problem},
     schema::When,
 };
@@ -126,9 +126,13 @@ impl Lines {
     /// Waits for the next chunk; answers false if the group should go without it.
     async fn read(&mut self, group: &mut Group) -> bool {
         let chunk = if group.lines.is_empty() {
-            match timeout(self.api.idle_timeout, self.body.next()).await {
-                Ok(chunk) => chunk,
-                Err(_) => return self.broken(group, too_slow(&self.api)),
+            let stop = self.api.stop.clone();
+            tokio::select! {
+                chunk = timeout(self.api.idle_timeout, self.body.next()) => match chunk {
+                    Ok(chunk) => chunk,
+                    Err(_) => return self.broken(group, too_slow(&self.api)),
+                },
+                () = stop.cancelled() => return self.broken(group, stopping()),
             }
         } else {
             match self.body.next().now_or_never() {

@@ -1,5 +1,7 @@
 //! `GET /v1/queues/{queue}/deadlines`: what is there, in pages.
 
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+
 use axum::response::Response;
 use http::StatusCode;
 use serde::Serialize;
@@ -7,7 +9,7 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::{
     deadlines::json,
-    extract::{OnQueue, Params},
+    extract::{OnQueueWith, Params},
     problem::Problem,
     schema::{OneQueue, When},
 };
@@ -69,8 +71,7 @@ pub(super) struct Filter {
     security(("bearer" = ["read"])),
 )]
 pub(super) async fn list(
-    OnQueue(served): OnQueue,
-    mut params: Params,
+    OnQueueWith { served, mut params }: OnQueueWith,
 ) -> std::result::Result<Response, Problem> {
     let state = params.choice::<State>("state")?.unwrap_or(State::Scheduled);
     let (after, before) = (params.take::<DueAt>("due_after")?, params.take::<DueAt>("due_before")?);
@@ -81,15 +82,15 @@ pub(super) async fn list(
     // Scheduled ids come in the order of their times, so these bound the search instead of filtering it.
     let in_order = state == State::Scheduled;
     let cursor = cursor.or_else(|| after.filter(|_| in_order).map(Cursor::at));
-    let mut past_the_end = false;
-    let page = collect(&served.queue, state, limit, cursor, |row| {
+    let past_the_end = AtomicBool::new(false);
+    let keep = |row: &Shown| {
         let at = row.next_attempt_at.or(row.due_at);
         let too_late = before.is_some_and(|before| at.is_none_or(|at| at >= before));
-        past_the_end |= too_late && in_order && at.is_some();
+        past_the_end.fetch_or(too_late && in_order && at.is_some(), Relaxed);
         !too_late && after.is_none_or(|after| at.is_some_and(|at| at >= after)) && row.id.starts_with(&prefix)
-    })
-    .await?;
-    Ok(answer(page, past_the_end))
+    };
+    let page = collect(&served.queue, state, limit, cursor, || past_the_end.load(Relaxed), keep).await?;
+    Ok(answer(page, past_the_end.load(Relaxed)))
 }
 
 /// The two parameters that every list has.
@@ -102,12 +103,13 @@ pub(super) fn answer(page: Page, past_the_end: bool) -> Response {
     json(StatusCode::OK, &Deadlines { deadlines: page.rows, next_cursor })
 }
 
-/// Rows that `keep` lets through, from as many pages of the engine as it takes.
+/// Rows that `keep` lets through, from as many pages of the engine as it takes, until `is_over`.
 pub(super) async fn collect(
     queue: &Queue,
     state: State,
     limit: usize,
     mut cursor: Option<Cursor>,
+    is_over: impl Fn() -> bool,
     mut keep: impl FnMut(&Shown) -> bool,
 ) -> Result<Page> {
     let (mut rows, mut looked_at) = (Vec::new(), 0);
@@ -116,7 +118,7 @@ pub(super) async fn collect(
         rows.extend(page.rows);
         cursor = page.next;
         looked_at += MAX_IDS_PER_CALL;
-        if cursor.is_none() || rows.len() == limit || looked_at >= MAX_ROWS {
+        if cursor.is_none() || rows.len() == limit || looked_at >= MAX_ROWS || is_over() {
             return Ok(Page { rows, next: cursor });
         }
     }

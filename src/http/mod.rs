@@ -46,7 +46,7 @@ use axum::{Router, extract::DefaultBodyLimit, middleware, response::IntoResponse
 use http::{HeaderValue, header};
 use problem::{Kind, Problem};
 pub use server::Server;
-use tokio::sync::watch;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 use tower_http::{catch_panic::CatchPanicLayer, set_header::SetResponseHeaderLayer};
 use utoipa_axum::{router::OpenApiRouter, routes};
@@ -126,6 +126,16 @@ impl Served {
     fn name(&self) -> &QueueName {
         self.queue.name()
     }
+
+    /// Deadlines of orders are changed with their orders only: else an order would be left without one.
+    fn check_writable(&self) -> Result<(), Problem> {
+        let name = self.name();
+        if self.orders.is_none() && name.as_companion().is_none() {
+            return Ok(());
+        }
+        let why = format!("queue `{name}` holds deadlines of orders: use /v1/orders");
+        Err(Problem::new(Kind::QueueOfOrders, why))
+    }
 }
 
 /// What all routes share. Cheap to clone.
@@ -139,6 +149,8 @@ struct Shared {
     idle_timeout: Duration,
     /// Waiting ends with it.
     stop: CancellationToken,
+    /// Places for those who wait or follow: fewer than connections, so that probes always find one.
+    waiting: Arc<Semaphore>,
 }
 
 impl std::ops::Deref for Api {
@@ -156,7 +168,14 @@ impl Api {
         stop: CancellationToken,
     ) -> Self {
         let queues = queues.into_iter().map(|served| (served.name().clone(), Arc::new(served))).collect();
-        Self(Arc::new(Shared { redis, queues, idle_timeout: config.idle_timeout, stop }))
+        let waiting = Arc::new(Semaphore::new((config.max_connections * 3 / 4).max(1)));
+        Self(Arc::new(Shared { redis, queues, idle_timeout: config.idle_timeout, stop, waiting }))
+    }
+
+    /// To be held by a request that waits or follows.
+    fn waiting_place(&self) -> Result<OwnedSemaphorePermit, Problem> {
+        let place = Arc::clone(&self.waiting).try_acquire_owned();
+        place.map_err(|_| Problem::new(Kind::TooManyWaiting, Kind::TooManyWaiting.parts().3))
     }
 
     fn served(&self, name: &str) -> Result<&Arc<Served>, Problem> {

@@ -16,19 +16,31 @@ use super::problem::{Kind, Problem};
 pub(super) struct Document(Bytes);
 
 /// Errors of single operations, beside those that follow from what they are.
-const ERRORS: [(&str, &[Kind]); 21] = [
-    ("putDeadline", &[Kind::PreconditionFailed]),
+const ERRORS: [(&str, &[Kind]); 23] = [
+    ("putDeadline", &[Kind::QueueOfOrders, Kind::PreconditionFailed]),
     ("getDeadline", &[Kind::DeadlineNotFound]),
     (
         "moveDeadline",
-        &[Kind::DeadlineNotFound, Kind::InFlight, Kind::Dead, Kind::Conflict, Kind::PreconditionFailed],
+        &[
+            Kind::QueueOfOrders,
+            Kind::DeadlineNotFound,
+            Kind::InFlight,
+            Kind::Dead,
+            Kind::Conflict,
+            Kind::PreconditionFailed,
+        ],
     ),
-    ("cancelDeadline", &[Kind::DeadlineNotFound, Kind::Dead]),
-    ("fireDeadline", &[Kind::DeadlineNotFound, Kind::InFlight, Kind::Dead]),
-    ("createDeadline", &[Kind::IdempotencyKeyReused]),
+    ("cancelDeadline", &[Kind::QueueOfOrders, Kind::DeadlineNotFound, Kind::Dead]),
+    (
+        "fireDeadline",
+        &[Kind::QueueOfOrders, Kind::DeadlineNotFound, Kind::InFlight, Kind::Dead, Kind::PreconditionFailed],
+    ),
+    ("createDeadline", &[Kind::QueueOfOrders, Kind::IdempotencyKeyReused]),
     ("retryDeadline", &[Kind::DeadlineNotFound, Kind::NotDead]),
     ("readyz", &[Kind::NotReady, Kind::RedisUnavailable]),
-    ("claim", &[Kind::NotAPullQueue]),
+    ("claim", &[Kind::NotAPullQueue, Kind::TooManyWaiting]),
+    ("batchDeadlines", &[Kind::QueueOfOrders]),
+    ("followOrders", &[Kind::TooManyWaiting]),
     ("ack", &[Kind::NotAPullQueue]),
     ("retry", &[Kind::NotAPullQueue]),
     ("extend", &[Kind::NotAPullQueue]),

@@ -34,6 +34,7 @@ pub(super) enum Kind {
     NotDead,
     Conflict,
     NotAPullQueue,
+    QueueOfOrders,
     OrderConflict,
     OrderExpired,
     OrderPaid,
@@ -46,6 +47,7 @@ pub(super) enum Kind {
     Internal,
     RedisUnavailable,
     IntakeFull,
+    TooManyWaiting,
     NotReady,
 }
 
@@ -128,6 +130,12 @@ impl Kind {
                 "Nobody can claim from this queue",
                 "queue `orders` has the handler `webhook`; claiming needs `type = \"pull\"`",
             ),
+            Self::QueueOfOrders => (
+                409,
+                "queue-of-orders",
+                "Deadlines of orders are changed with their orders",
+                "queue `orders` holds deadlines of orders: use /v1/orders",
+            ),
             Self::OrderConflict => {
                 (409, "order-conflict", "The order is another one", "order `42` exists with other fields")
             }
@@ -187,6 +195,12 @@ impl Kind {
                 "intake-full",
                 "Too many orders wait to be created",
                 "the intake holds as many orders as it may; try again later",
+            ),
+            Self::TooManyWaiting => (
+                503,
+                "too-many-waiting",
+                "Too many wait already",
+                "three quarters of `http.max_connections` wait for deliveries or follow orders",
             ),
             Self::NotReady => {
                 (503, "not-ready", "The server is not ready", "no good poll of queue `orders` lately")

@@ -106,6 +106,7 @@ pub(super) async fn claim(
     let claim = if wait.is_zero() {
         take(&served, limit, lease).await?
     } else {
+        let _place = api.waiting_place()?;
         wait_for(&served, limit, lease, until, &api.stop).await?
     };
     let now = DueAt::from_ms(claim.now.as_ms()).ok().filter(|_| !claim.deliveries.is_empty());

@@ -21,6 +21,9 @@ use tokio_util::sync::CancellationToken;
 use super::{Api, Served, SetupError, auth::Access, router, stall::Stalling, tls};
 use crate::{config::HttpConfig, redis::Redis};
 
+/// How long a request that is under way may take to end after the stop: Redis has answered, or timed out, by then. Who
+/// is still about to send, or does not read, is cut off.
+const STOP_LIMIT: Duration = Duration::from_secs(6);
 /// How long to wait when no connection can be taken, as when the process has no file descriptors left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -152,7 +155,10 @@ impl Connections {
             ended = connection.as_mut() => ended,
             () = self.stop.cancelled() => {
                 connection.as_mut().graceful_shutdown();
-                connection.await
+                match timeout(STOP_LIMIT, connection).await {
+                    Ok(ended) => ended,
+                    Err(_) => return tracing::debug!("an HTTP connection was cut off by the stop"),
+                }
             }
         };
         if let Err(cause) = ended {

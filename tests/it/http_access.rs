@@ -27,7 +27,8 @@ async fn each_scope_opens_its_own_routes() {
     let top = format!(
         "[http.tokens.shop]\nscopes = [\"read\", \"write\"]\ntoken = [\"{SHOP}\", \"{NEW_SHOP}\"]\n\
          [http.tokens.worker]\nscopes = \"work\"\ntoken = \"{WORKER}\"\n\
-         [http.tokens.root]\nscopes = \"admin\"\ntoken = \"{ROOT}\"\n"
+         [http.tokens.root]\nscopes = \"admin\"\ntoken = \"{ROOT}\"\n\
+         [http.tokens.too]\nscopes = \"read\"\ntoken = \"{ROOT}\"\n"
     );
     let site = Site::on(RedisServer::shared(), "pull", "", &top).await;
     let due = || json!({"delay": "1h"});

@@ -147,3 +147,39 @@ async fn connections_that_stall_are_ended() {
         .await
         .expect("idle connections do not hold it");
 }
+
+#[tokio::test]
+async fn parameters_that_a_route_does_not_take_are_refused() {
+    let site = Site::pull().await;
+    for (method, tail, body) in [
+        ("PUT", "/deadlines/a?mode=keep", json!({"delay": "1h"})),
+        ("POST", "/deadlines/a/fire?now", Value::Null),
+        ("GET", "?x=1", Value::Null),
+    ] {
+        site.call(method, tail, body).await.problem(422, "invalid-value");
+    }
+    site.serve.stop().await;
+}
+
+#[tokio::test]
+async fn who_has_not_sent_all_by_the_stop_is_not_waited_for() {
+    let site = Site::pull().await;
+    let address = site.caller.base.trim_start_matches("http://").to_owned();
+    let path = site.path("/deadlines/a");
+    let head = format!(
+        "PUT {path} HTTP/1.1\r\nhost: {address}\r\ncontent-type: application/json\r\ncontent-length: 90\r\n\r\n"
+    );
+    let mut stream = TcpStream::connect(&address).await.expect("it listens");
+    stream.write_all(format!("GET /livez HTTP/1.1\r\nhost: {address}\r\n\r\n").as_bytes()).await.unwrap();
+    let mut buffer = vec![0; 4096];
+    assert!(stream.read(&mut buffer).await.unwrap() > 0, "it is served");
+    stream.write_all(head.as_bytes()).await.unwrap();
+    // Another request makes sure that the head was read.
+    site.get("").await.is(200);
+    site.serve.signal("TERM");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.expect("an answer, then the end");
+    assert!(answer.starts_with("HTTP/1.1 503") && answer.contains("the server stops"), "{answer}");
+    let mut serve = site.serve;
+    assert_eq!(serve.ended().await, Some(0));
+}

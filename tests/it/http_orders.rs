@@ -209,3 +209,29 @@ async fn events_are_followed_from_where_one_was() {
     // Streams without an end do not keep the server from stopping.
     shop.serve.stop().await;
 }
+
+#[tokio::test]
+async fn deadlines_of_orders_are_changed_through_their_orders_only() {
+    let shop = Shop::new("").await;
+    shop.put("42", json!({})).await.is(201);
+    let register = json!({"delay": "1h"});
+    for queue in ["orders", "orders.intake"] {
+        let path = format!("/v1/queues/{queue}/deadlines/42");
+        for (method, tail, body) in [
+            ("PUT", "", register.clone()),
+            ("PATCH", "", register.clone()),
+            ("DELETE", "", Value::Null),
+            ("POST", "/fire", Value::Null),
+        ] {
+            let answer = shop.caller.call(method, &format!("{path}{tail}"), body).await;
+            answer.problem(409, "queue-of-orders");
+        }
+        let path = format!("/v1/queues/{queue}/deadlines");
+        shop.caller.call("POST", &path, register.clone()).await.problem(409, "queue-of-orders");
+    }
+    let order = shop.caller.get("/v1/orders/42").await.is(200);
+    assert!(order["due_at"].is_string(), "{order}");
+    shop.post("", json!({"id": "events"})).await.problem(422, "invalid-value");
+    shop.put("%65vents", json!({})).await.problem(422, "invalid-value");
+    shop.serve.stop().await;
+}

@@ -5,7 +5,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::{InQueue, InQueueParam, OnOrder, OneOrder, not_an_order};
+use super::{InQueue, InQueueParam, OnOrder, OneOrder, check_id, not_an_order};
 use crate::{
     duration,
     http::{
@@ -143,7 +143,10 @@ pub(in crate::http) async fn post(
     params.no_more()?;
     let key = key(&headers)?;
     let id = match (body.id, key) {
-        (Some(id), None) => id,
+        (Some(id), None) => {
+            check_id(&id)?;
+            id
+        }
         (None, key) => key.map_or_else(random_id, derived_id),
         (Some(_), Some(_)) => {
             let why = "an `id` makes the call repeatable already: leave one of them out";

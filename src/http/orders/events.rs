@@ -11,6 +11,7 @@ use axum::{
 };
 use futures_util::{Stream, stream};
 use http::HeaderMap;
+use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::sync::CancellationToken;
 use utoipa::IntoParams;
 
@@ -74,7 +75,8 @@ pub(in crate::http) async fn events(
         }
         None => orders.last_event().await?.unwrap_or_else(|| "0".to_owned()),
     };
-    let follower = Follower { orders, after, ready: VecDeque::new(), stop: api.stop.clone() };
+    let (stop, place) = (api.stop.clone(), api.waiting_place()?);
+    let follower = Follower { orders, after, ready: VecDeque::new(), stop, _place: place };
     let stream = Sse::new(follower.stream()).keep_alive(KeepAlive::new().interval(KEEP_ALIVE));
     Ok(stream.into_response())
 }
@@ -90,6 +92,7 @@ struct Follower {
     after: String,
     ready: VecDeque<Event>,
     stop: CancellationToken,
+    _place: OwnedSemaphorePermit,
 }
 
 impl Follower {
@@ -105,6 +108,9 @@ impl Follower {
 
     async fn next(&mut self) -> Option<Event> {
         loop {
+            if self.stop.is_cancelled() {
+                return None;
+            }
             if let Some(event) = self.ready.pop_front() {
                 return Some(event);
             }

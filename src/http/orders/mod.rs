@@ -68,6 +68,7 @@ impl FromRequestParts<Api> for OnOrder {
 
     async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, Problem> {
         let id = path_id(parts, api).await?;
+        check_id(&id)?;
         let InQueue { orders, params } = InQueue::from_request_parts(parts, api).await?;
         params.no_more()?;
         Ok(Self { orders, id })
@@ -154,6 +155,15 @@ pub(super) async fn list(InQueue { orders, mut params }: InQueue) -> Result<Resp
     let page = orders.list(status, limit, cursor.as_ref()).await?;
     let next_cursor = page.next.map(|cursor| cursor.to_string());
     Ok(json(StatusCode::OK, &OrderList { orders: page.orders, next_cursor }))
+}
+
+/// One id is the name of a route, so an order of it could not be looked up.
+pub(super) fn check_id(id: &Id) -> Result<(), Problem> {
+    if id.as_str() == "events" {
+        return Err(Problem::new(Kind::InvalidValue, "`events` is a route, and so no id of an order here")
+            .field("id"));
+    }
+    Ok(())
 }
 
 fn no_such(orders: &Orders, id: &Id) -> Problem {
