@@ -112,8 +112,8 @@ pub(in crate::http) struct SubmittedOrder {
     post, path = "/v1/orders", operation_id = "createOrder", tag = "orders",
     params(InQueueParam,
         ("Idempotency-Key" = Option<String>, Header, min_length = 1, max_length = 255, pattern = "^[!-~]+$"),
-        ("Prefer" = Option<String>, Header, description = "respond-async to accept it and create it later",
-            pattern = "^respond-async$")),
+        ("Prefer" = Option<String>, Header,
+            description = "respond-async to accept it and create it later; others are ignored, as RFC 7240 asks")),
     request_body(content = NewOrderBody,
         example = json!({"id": "42", "delay": "30m", "fields": {"amount": "100.00"}})),
     responses(
