@@ -150,7 +150,7 @@ fn is_json(bytes: &[u8]) -> bool {
 
 /// Reads once more what could not be read, to find out where. Text that is no JSON is malformed; JSON that is not
 /// what was asked for has a field at fault.
-fn explain<T: DeserializeOwned>(bytes: &[u8]) -> Problem {
+pub(super) fn explain<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Problem {
     let mut reader = serde_json::Deserializer::from_slice(bytes);
     let Err(error) = serde_path_to_error::deserialize::<_, T>(&mut reader) else {
         return Problem::new(Kind::MalformedRequest, "the body goes on behind its JSON");

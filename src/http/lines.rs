@@ -12,7 +12,7 @@ use utoipa::ToSchema;
 use super::{
     Api,
     deadlines::due,
-    extract::{present, stopping, too_slow},
+    extract::{explain, present, stopping, too_slow},
     problem::{Kind, Problem},
     schema::When,
 };
@@ -211,10 +211,11 @@ fn parse(line: &[u8]) -> Result<(Registration, Option<TraceParent>), Problem> {
         return Err(Problem::new(Kind::MalformedRequest, "a line must be a JSON object"));
     }
     let Line { id, due_at, delay, payload, traceparent } = serde_json::from_slice(line).map_err(|cause| {
-        let kind = if cause.is_data() { Kind::InvalidValue } else { Kind::MalformedRequest };
+        if cause.is_data() {
+            return explain::<Line<'_>>(line);
+        }
         // Each line is a document of its own to serde, which adds that it is line 1.
-        let text = cause.to_string();
-        Problem::new(kind, text.replace(" at line 1 column", " at column"))
+        Problem::new(Kind::MalformedRequest, cause.to_string().replace(" at line 1 column", " at column"))
     })?;
     let id = Id::new(id).map_err(|invalid| Problem::from(invalid).field("id"))?;
     let payload = payload.map(Payload::from_json).transpose();

@@ -59,6 +59,7 @@ async fn a_bad_line_is_named_and_stops_nothing() {
             (8, "replaced")
         ]
     );
+    assert_eq!(answers[2]["error"]["field"], "delay", "{}", answers[2]);
     assert_eq!(
         answers[7],
         json!({"summary": {"lines": 7, "created": 2, "replaced": 1, "kept": 0, "failed": 4}})
