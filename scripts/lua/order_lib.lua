@@ -125,13 +125,28 @@ local function statuses_of(items)
   return statuses, wrongs
 end
 
--- Answers a function that creates an order that is not there yet, and one that gives all of them their deadlines, to be
--- called at the end. The reads check the types, so that none of the writes can fail halfway.
-local function creator(now)
-  call('XLEN', events)
+-- Answers a function that gives ids their deadlines, which begin with a clean record. The reads check the types, so
+-- that none of the writes can fail halfway.
+local function registrar()
   call('ZCARD', scheduled)
-  local have_pasts, have_payloads = call('HLEN', attempts) > 0, call('HLEN', payload) > 0
-  local some_dead = call('ZCARD', dead) > 0
+  local have_pasts, some_dead = call('HLEN', attempts) > 0, call('ZCARD', dead) > 0
+  return function(entries, ids)
+    call('ZADD', scheduled, unpack(entries))
+    if have_pasts then
+      call('HDEL', attempts, unpack(ids))
+    end
+    if some_dead then
+      call('ZREM', dead, unpack(ids))
+    end
+  end
+end
+
+-- Answers a function that creates an order that is not there yet, and one that gives all of them their deadlines, to be
+-- called at the end. The reads are for what those of registrar() are.
+local function creator(now)
+  local register = registrar()
+  call('XLEN', events)
+  local have_payloads = call('HLEN', payload) > 0
   local entries, ids, now_text = {}, {}, digits(now)
 
   local function create(item, digest)
@@ -144,15 +159,9 @@ local function creator(now)
 
   local function schedule()
     if #ids > 0 then
-      call('ZADD', scheduled, unpack(entries))
-      if have_pasts then
-        call('HDEL', attempts, unpack(ids))
-      end
+      register(entries, ids)
       if have_payloads then
         call('HDEL', payload, unpack(ids))
-      end
-      if some_dead then
-        call('ZREM', dead, unpack(ids))
       end
     end
   end

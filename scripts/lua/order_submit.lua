@@ -16,7 +16,7 @@ if not items then
 end
 
 local room = tonumber(ARGV[2]) - call('ZCARD', scheduled) - call('ZCARD', leased)
-local have_pasts, some_dead = call('HLEN', attempts) > 0, call('ZCARD', dead) > 0
+local register = registrar()
 
 local ids = {}
 for i, item in ipairs(items) do
@@ -70,12 +70,6 @@ for _, item in ipairs(items) do
 end
 if #taken > 0 then
   call('HSET', payload, unpack(texts))
-  call('ZADD', scheduled, unpack(entries))
-  if have_pasts then
-    call('HDEL', attempts, unpack(taken))
-  end
-  if some_dead then
-    call('ZREM', dead, unpack(taken))
-  end
+  register(entries, taken)
 end
 return reply

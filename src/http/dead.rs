@@ -8,7 +8,7 @@ use utoipa::{IntoParams, ToSchema};
 use super::{
     deadlines::{json, no_such},
     extract::{Json, OnId, OnQueue, OnQueueWith},
-    list::{Deadlines, answer, collect, paging},
+    list::{Deadlines, Paging, answer, collect, paging},
     problem::{Kind, Problem},
     schema::{OneDeadline, OneQueue},
 };
@@ -29,17 +29,12 @@ pub(super) struct Filter {
     /// Ids that begin with this
     #[param(max_length = 256)]
     prefix: Option<String>,
-    #[param(minimum = 1, maximum = 1000, default = 100)]
-    limit: Option<usize>,
-    /// The `next_cursor` of the page before
-    #[param(pattern = r"^[0-9]{12,15}_([0-9a-f]{2}){1,256}$")]
-    cursor: Option<String>,
 }
 
 /// List the dead set.
 #[utoipa::path(
     get, path = "/v1/queues/{queue}/dead", operation_id = "listDead", tag = "dead",
-    params(OneQueue, Filter),
+    params(OneQueue, Filter, Paging),
     responses(
         (status = 200, description = "A page, in the order of burial.", body = Deadlines,
             example = json!({"deadlines": [{"id": "order-42", "queue": "orders", "state": "dead",

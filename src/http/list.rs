@@ -51,6 +51,13 @@ pub(super) struct Filter {
     /// Ids that begin with this
     #[param(max_length = 256)]
     prefix: Option<String>,
+}
+
+/// How much of a list, and from where on.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+#[expect(dead_code, reason = "describes what `paging` takes out of the query")]
+pub(super) struct Paging {
     #[param(minimum = 1, maximum = 1000, default = 100)]
     limit: Option<usize>,
     /// The `next_cursor` of the page before
@@ -61,7 +68,7 @@ pub(super) struct Filter {
 /// List the deadlines of a queue.
 #[utoipa::path(
     get, path = "/v1/queues/{queue}/deadlines", operation_id = "listDeadlines", tag = "deadlines",
-    params(OneQueue, Filter),
+    params(OneQueue, Filter, Paging),
     responses(
         (status = 200, description = "A page.", body = Deadlines,
             example = json!({"deadlines": [{"id": "order-42", "queue": "orders", "state": "scheduled",

@@ -167,7 +167,11 @@ impl Queue {
 
     /// The same for a sink, which keeps a key of this type beside the common ones.
     async fn call_with_fired(&self, call: Call<'_>, fired: Option<&'static str>) -> Result<Value> {
-        self.call_on(call, self.keys.typed(fired)).await
+        let answer = self.redis.call(&call).await;
+        if !is_wrong_type(&answer) {
+            return answer;
+        }
+        self.redis.wrong_type(self.keys.typed(fired)).await.map_or(answer, Err)
     }
 
     /// What every order verb gets as its keys, with those of these orders.
@@ -197,26 +201,21 @@ impl Queue {
 
     /// Runs an order verb.
     pub(crate) async fn call_order(&self, call: Call<'_>) -> Result<Value> {
+        let answer = self.redis.call(&call).await;
+        if !is_wrong_type(&answer) {
+            return answer;
+        }
         let keys = self.order_keys(std::iter::empty());
-        self.call_on(call, keys.iter().zip(Keys::order_types())).await
+        self.redis.wrong_type(keys.iter().zip(Keys::order_types())).await.map_or(answer, Err)
     }
 
     /// The stream of what happened to orders.
     pub(crate) fn events_key(&self) -> String {
         self.keys.events()
     }
+}
 
-    /// Runs a script; if one of its keys has the wrong type, the error names it.
-    async fn call_on(
-        &self,
-        call: Call<'_>,
-        keys: impl Iterator<Item = (&String, &'static str)>,
-    ) -> Result<Value> {
-        match self.redis.call(&call).await {
-            Err(Error::Redis(trouble)) if trouble.kind == TroubleKind::WrongType => {
-                Err(self.redis.wrong_type(keys).await.unwrap_or(Error::Redis(trouble)))
-            }
-            answer => answer,
-        }
-    }
+/// True if a key holds another type than the script expects. Redis does not say which: whoever knows the keys asks.
+fn is_wrong_type(answer: &Result<Value>) -> bool {
+    matches!(answer, Err(Error::Redis(trouble)) if trouble.kind == TroubleKind::WrongType)
 }

@@ -1,6 +1,13 @@
 //! `deadlines:batch`: lines in, lines out, in constant memory.
 
-use std::{convert::Infallible, fs};
+use std::{
+    convert::Infallible,
+    fs,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::SeqCst},
+    },
+};
 
 use futures_util::{StreamExt as _, stream};
 use reqwest::{Body, Response};
@@ -8,7 +15,7 @@ use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
 use crate::support::{
-    RedisServer,
+    RedisServer, eventually,
     http::{Answer, Site},
 };
 
@@ -127,27 +134,22 @@ async fn memory_stays_flat_however_many_lines_there_are() {
 }
 
 #[tokio::test]
-async fn who_does_not_read_stops_the_reading_of_its_lines() {
-    let site = Site::pull().await;
-    // Answers of a million lines are more than all buffers hold.
-    let sent = std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(0));
+async fn who_does_not_read_stops_the_reading_of_its_lines_and_is_cut_off() {
+    let top = "[http]\nidle_timeout = \"2s\"";
+    let site = Site::on(RedisServer::shared(), "pull", "", top).await;
+    // Answers of a million lines are more than all buffers hold. The body holds its count, so that it is dropped when
+    // nobody takes more of it: at its end, or when the connection is.
+    let sent = Arc::new(AtomicUsize::new(0));
     let counter = sent.clone();
     let body = stream::iter(0..1000).map(move |chunk| {
-        counter.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+        counter.fetch_add(1, SeqCst);
         let line = |n| format!("{{\"id\":\"{chunk}-{n}\",\"delay\":\"1h\"}}\n");
         Ok::<_, Infallible>((0..1000).map(line).collect::<String>())
     });
     let mut response = send(&site, "", Body::wrap_stream(body)).await;
     response.chunk().await.expect("it answers");
-    // Settled once the count stands still.
-    let mut last = 0;
-    crate::support::eventually("nothing more is sent", async || {
-        tokio::time::sleep(std::time::Duration::from_millis(300)).await;
-        let now = sent.load(std::sync::atomic::Ordering::SeqCst);
-        (std::mem::replace(&mut last, now) == now).then_some(())
-    })
-    .await;
-    assert!(last < 1000, "all was sent though nothing was read");
+    eventually("nothing more is taken", async || (Arc::strong_count(&sent) == 1).then_some(())).await;
+    assert!(sent.load(SeqCst) < 1000, "all was sent though nothing was read");
     drop(response);
     site.serve.stop().await;
 }

@@ -1,6 +1,6 @@
 //! Accepting orders at once and creating them later, through a real `serve` that is killed.
 
-use std::{collections::HashMap, time::Duration};
+use std::{cell::Cell, collections::HashMap, time::Duration};
 
 use overdue::{
     order::{Fields, NewOrder, Orders, Status, Submitted},
@@ -42,7 +42,11 @@ async fn submit(orders: Orders, count: usize, stop: CancellationToken) -> usize 
         let answers = orders.submit(&left).await.expect("answered");
         let full = |(order, answer)| (answer == Submitted::Full).then_some(order);
         left = left.into_iter().zip(answers).filter_map(full).collect();
-        tokio::time::sleep(Duration::from_millis(2)).await;
+        eventually("some of them are created", async || {
+            let counts = orders.intake().counts().await.ok()?;
+            (counts.scheduled + counts.leased <= 500).then_some(())
+        })
+        .await;
     }
     next
 }
@@ -68,24 +72,32 @@ async fn no_order_is_lost_or_created_twice_when_those_who_create_are_killed() {
     let server = RedisServer::start();
     let (place, all) = (place(&server), orders_on(&server));
     let stop = CancellationToken::new();
-    let submitting = tokio::spawn(submit(orders_on(&server).intake_limit(1000), order_count(), stop.clone()));
+    let is_submitted = Cell::new(false);
+    let submitting = async {
+        let count = submit(orders_on(&server).intake_limit(700), order_count(), stop.clone()).await;
+        is_submitted.set(true);
+        count
+    };
     // It goes on until kills have struck between claim and ack: a run without any would show nothing.
-    let mut kills_with_work = 0;
-    while kills_with_work < KILLS || !submitting.is_finished() {
-        let serve = place.serve().await;
-        let before = all.queue().counts().await.unwrap().scheduled;
-        eventually("some are created", async || {
-            let idle = submitting.is_finished() && all.intake().counts().await.ok()?.scheduled == 0;
-            (all.queue().counts().await.ok()?.scheduled > before || idle).then_some(())
-        })
-        .await;
-        serve.kill9().await;
-        kills_with_work += u32::from(all.intake().counts().await.unwrap().leased > 0);
-        if kills_with_work >= KILLS {
-            stop.cancel();
+    let killing = async {
+        let mut kills_with_work = 0;
+        while kills_with_work < KILLS || !is_submitted.get() {
+            let serve = place.serve().await;
+            let before = all.queue().counts().await.unwrap().scheduled;
+            eventually("some are created", async || {
+                let idle = is_submitted.get() && all.intake().counts().await.ok()?.scheduled == 0;
+                (all.queue().counts().await.ok()?.scheduled > before || idle).then_some(())
+            })
+            .await;
+            serve.kill9().await;
+            kills_with_work += u32::from(all.intake().counts().await.unwrap().leased > 0);
+            if kills_with_work >= KILLS {
+                stop.cancel();
+            }
         }
-    }
-    let count = submitting.await.expect("no panic");
+        kills_with_work
+    };
+    let (count, kills_with_work) = tokio::join!(submitting, killing);
     let serve = place.serve().await;
     eventually("the intake is empty", async || {
         let counts = all.intake().counts().await.ok()?;

@@ -13,7 +13,7 @@ use super::{
     Api,
     deadlines::json,
     extract::{Params, path_id},
-    list::paging,
+    list::{Paging, paging},
     problem::{Kind, Problem},
 };
 use crate::{
@@ -129,17 +129,12 @@ pub(super) struct OrderFilter {
     /// Where they are; `created` if left out
     #[param(inline)]
     status: Option<Status>,
-    #[param(minimum = 1, maximum = 1000, default = 100)]
-    limit: Option<usize>,
-    /// The `next_cursor` of the page before
-    #[param(pattern = r"^[0-9]{12,15}_([0-9a-f]{2}){1,256}$")]
-    cursor: Option<String>,
 }
 
 /// List the orders with a status.
 #[utoipa::path(
     get, path = "/v1/orders", operation_id = "listOrders", tag = "orders",
-    params(InQueueParam, OrderFilter),
+    params(InQueueParam, OrderFilter, Paging),
     responses(
         (status = 200, description = "A page.", body = OrderList,
             example = json!({"orders": [{"id": "42", "queue": "orders", "status": "expired",
