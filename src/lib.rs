@@ -36,6 +36,7 @@
 //! In reading order; imports point only to what stands earlier here. `docs/architecture.md` says more.
 //!
 //! - [`error`], [`duration`], [`types`]: what everything else speaks in
+//! - `fault`: dying on purpose, and planted bugs; empty but in tests
 //! - [`config`]: the configuration, raw to checked
 //! - `process`: programs that are run, signalled and ended
 //! - [`redis`]: the way to Redis: connections, scripts, errors, the private server
@@ -53,6 +54,7 @@ pub mod cli;
 pub mod config;
 pub mod duration;
 pub mod error;
+mod fault;
 pub mod handler;
 pub mod http;
 pub mod lock;

@@ -7,10 +7,11 @@ use std::{
 };
 
 /// The modules in the order in which they may import each other: each only what stands before it.
-const ORDER: [&str; 15] = [
+const ORDER: [&str; 16] = [
     "error",
     "duration",
     "types",
+    "fault",
     "config",
     "process",
     "redis",

@@ -9,10 +9,11 @@ use redis::{
 };
 use tokio::sync::Mutex;
 
-use super::script::Call;
+use super::script::{Call, Planted};
 use crate::{
     config::RedisConfig,
     error::{Error, Invalid, Result, Trouble, TroubleKind},
+    fault::{self, Side},
     types::ServerTime,
 };
 
@@ -52,6 +53,7 @@ struct Inner {
     connect_timeout: Duration,
     /// The number tells connections apart, so that a late error of an old one does not drop its successor.
     slot: Mutex<(u64, Option<MultiplexedConnection>)>,
+    planted: Planted,
 }
 
 impl Redis {
@@ -72,7 +74,19 @@ impl Redis {
             .set_response_timeout(Some(timeouts.response));
         let client = Client::open(info).map_err(bad)?;
         let slot = Mutex::new((0, None));
-        Ok(Self { inner: Arc::new(Inner { client, config, connect_timeout: timeouts.connect, slot }) })
+        let (connect_timeout, planted) = (timeouts.connect, Planted::from_env());
+        Ok(Self { inner: Arc::new(Inner { client, config, connect_timeout, slot, planted }) })
+    }
+
+    /// A handle of its own to the same server, for which the Lua files of a directory take the place of the
+    /// scripts of their names.
+    #[cfg(feature = "faults")]
+    #[must_use]
+    pub fn planting(&self, dir: &std::path::Path) -> Self {
+        let Inner { client, config, connect_timeout, .. } = &*self.inner;
+        let (client, config, connect_timeout) = (client.clone(), config.clone(), *connect_timeout);
+        let (slot, planted) = (Mutex::new((0, None)), Planted::from_dir(dir));
+        Self { inner: Arc::new(Inner { client, config, connect_timeout, slot, planted }) }
     }
 
     /// Runs one command.
@@ -93,13 +107,16 @@ impl Redis {
     /// # Errors
     /// As [`Redis::run`].
     pub async fn call(&self, call: &Call<'_>) -> Result<Value> {
-        match self.run(&call.command()).await {
-            Err(Error::Redis(trouble)) if trouble.kind == TroubleKind::NoScript => {
-                self.run(&call.script.load_command()).await?;
-                self.run(&call.command()).await
-            }
-            answer => answer,
+        fault::point(Side::Before, call.name());
+        let script = self.inner.planted.in_place_of(call.script);
+        let command = call.command(script);
+        let mut answer = self.run(&command).await;
+        if matches!(&answer, Err(Error::Redis(trouble)) if trouble.kind == TroubleKind::NoScript) {
+            self.run(&script.load_command()).await?;
+            answer = self.run(&command).await;
         }
+        fault::point(Side::After, call.name());
+        answer
     }
 
     /// Asks whether Redis is there and takes commands.

@@ -62,9 +62,54 @@ impl<'a> Call<'a> {
         arguments.into_iter().fold(self, Self::arg)
     }
 
-    pub(super) fn command(&self) -> Cmd {
+    /// The call, of its own script or of one that takes its place.
+    pub(super) fn command(&self, script: &Script) -> Cmd {
         let mut command = redis::cmd("EVALSHA");
-        command.arg(&self.script.sha).arg(self.keys.len()).arg(&*self.keys).arg(&self.arguments);
+        command.arg(&script.sha).arg(self.keys.len()).arg(&*self.keys).arg(&self.arguments);
         command
+    }
+}
+
+/// Scripts that take the place of others of the same name: bugs that tests plant. Always none but with the
+/// feature `faults`.
+#[derive(Debug, Default, Clone)]
+pub(super) struct Planted {
+    #[cfg(feature = "faults")]
+    scripts: std::collections::HashMap<String, std::sync::Arc<Script>>,
+}
+
+impl Planted {
+    /// The script to run in place of this one, if any; else this one.
+    pub(super) fn in_place_of<'a>(&'a self, script: &'a Script) -> &'a Script {
+        #[cfg(feature = "faults")]
+        if let Some(planted) = self.scripts.get(script.name) {
+            return planted;
+        }
+        script
+    }
+
+    /// What the environment plants.
+    #[cfg(not(feature = "faults"))]
+    pub(super) fn from_env() -> Self {
+        Self {}
+    }
+
+    /// What the environment plants.
+    #[cfg(feature = "faults")]
+    pub(super) fn from_env() -> Self {
+        crate::fault::scripts_dir().map_or_else(Self::default, |dir| Self::from_dir(&dir))
+    }
+
+    /// A script for each Lua file of a directory.
+    #[cfg(feature = "faults")]
+    pub(super) fn from_dir(dir: &std::path::Path) -> Self {
+        let files = std::fs::read_dir(dir).expect("the directory of planted scripts");
+        let scripts = files.map(|file| {
+            let path = file.expect("a readable directory").path();
+            let name = path.file_stem().expect("a name").to_string_lossy().into_owned();
+            let source = std::fs::read_to_string(&path).expect("a readable script");
+            (name, std::sync::Arc::new(Script::new("planted", source)))
+        });
+        Self { scripts: scripts.collect() }
     }
 }

@@ -17,6 +17,7 @@ use super::{
 };
 use crate::{
     duration,
+    fault::{self, Side},
     handler::{Outcome, SharedHandler},
     queue::{Delivery, Queue, Rejected, Settled},
 };
@@ -227,7 +228,9 @@ impl Attempt {
                 return release(claimed);
             };
         }
+        fault::point(Side::Before, "handler");
         let outcome = self.handle(&claimed.delivery).await;
+        fault::point(Side::After, "handler");
         let verdict = match outcome {
             Outcome::Done => Verdict::Ack(claimed.delivery.lease()),
             Outcome::Retry { error, after } => Verdict::Retry { delivery: claimed.delivery, error, after },
