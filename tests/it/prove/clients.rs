@@ -52,6 +52,13 @@ impl Workload {
     }
 }
 
+/// So many ids, due at random over the next `over`.
+pub(crate) fn spread(prefix: &str, ids: usize, over: Duration, dice: &mut StdRng) -> Vec<(Id, i64)> {
+    let from_us = now_us();
+    let due_ms = |dice: &mut StdRng| (from_us + dice.random_range(0..over.as_micros() as i64)) / 1000;
+    (0..ids).map(|n| (format!("{prefix}{n}").parse().expect("an id"), due_ms(dice))).collect()
+}
+
 /// Registers, and writes down what came of it.
 pub(crate) async fn register(queue: &Queue, history: &History, bulk: &[(Id, i64)]) -> Outcome {
     let registrations: Vec<Registration> = bulk

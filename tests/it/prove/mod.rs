@@ -7,9 +7,14 @@
 mod checker;
 mod checker_tests;
 mod clients;
+mod failpoints;
 mod fleet;
+mod herd;
 mod history;
 mod kills;
+mod orders;
+mod races;
 mod recorder;
 mod run;
 mod sinks;
+mod workers;

@@ -30,8 +30,9 @@ pub(crate) fn scaled(count: usize) -> usize {
 /// What a scenario allows and demands beyond the promises.
 pub(crate) struct Terms {
     pub(crate) clock: Clock,
-    /// Registrations may be handled again this often in all: what was in flight when faults struck.
-    pub(crate) duplicates: u64,
+    /// Registrations may be handled again this often in all: what was in flight when faults struck. None if any
+    /// number may.
+    pub(crate) duplicates: Option<u64>,
     /// Faults that must have struck: a run in which they never did shows nothing.
     pub(crate) strikes: Vec<String>,
 }
@@ -39,12 +40,25 @@ pub(crate) struct Terms {
 impl Terms {
     /// For a scenario whose faults are these.
     pub(crate) fn struck_by<S: Into<String>>(faults: impl IntoIterator<Item = S>) -> Self {
-        Self { clock: Clock::Shared, duplicates: 0, strikes: faults.into_iter().map(Into::into).collect() }
+        Self {
+            clock: Clock::Shared,
+            duplicates: Some(0),
+            strikes: faults.into_iter().map(Into::into).collect(),
+        }
     }
 
     /// At most so many handlings beyond the first.
     pub(crate) fn duplicates(self, duplicates: u64) -> Self {
-        Self { duplicates, ..self }
+        Self { duplicates: Some(duplicates), ..self }
+    }
+
+    /// Work that outlasts its lease is done again, any number of times.
+    pub(crate) fn any_duplicates(self) -> Self {
+        Self { duplicates: None, ..self }
+    }
+
+    fn allowed_duplicates(&self) -> String {
+        self.duplicates.map_or_else(|| "any".to_owned(), |count| count.to_string())
     }
 }
 
@@ -96,8 +110,12 @@ impl Run {
         let entries = self.history.entries();
         let verdict = checker::check(&entries, terms.clock);
         let mut wrong = verdict.violations();
-        if verdict.duplicates > terms.duplicates {
-            wrong.push(format!("handled again: {}, allowed {}", verdict.duplicates, terms.duplicates));
+        if terms.duplicates.is_some_and(|allowed| verdict.duplicates > allowed) {
+            wrong.push(format!(
+                "handled again: {}, allowed {}",
+                verdict.duplicates,
+                terms.allowed_duplicates()
+            ));
         }
         let missed = terms.strikes.iter().filter(|fault| !verdict.strikes.contains_key(*fault));
         wrong.extend(missed.map(|fault| format!("`{fault}` never struck: the run shows nothing of it")));
@@ -135,7 +153,7 @@ impl Run {
         for (what, count) in zeros {
             let _ = write!(text, "{what} {}, ", with_bound(count, verdict.registered));
         }
-        let _ = write!(text, "handled again {} (allowed {})", verdict.duplicates, terms.duplicates);
+        let _ = write!(text, "handled again {} (allowed {})", verdict.duplicates, terms.allowed_duplicates());
         if let (Some(p50), Some(p99)) = (verdict.lateness_at(0.5), verdict.lateness_at(0.99)) {
             let _ = write!(text, ", late by {p50} ms (p50), {p99} ms (p99)");
         }
