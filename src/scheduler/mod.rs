@@ -12,6 +12,7 @@
 mod breaker;
 mod keeper;
 mod load;
+mod pace;
 mod poller;
 mod pulse;
 mod settings;

@@ -13,6 +13,7 @@ use super::{
     Pulse, Settings,
     breaker::Breaker,
     keeper::Leases,
+    pace::Pace,
     trimmer::Trimmer,
     trouble::Trouble,
     worker::{Claimed, Work},
@@ -54,7 +55,7 @@ pub(crate) async fn run(
     stop: CancellationToken,
 ) {
     let mut trouble = Trouble::new(queue.name(), "poll");
-    let mut trimmer = Trimmer::default();
+    let (mut trimmer, mut pace) = (Trimmer::default(), Pace::default());
     loop {
         let current = settings.borrow_and_update().clone();
         pulse.busy(true);
@@ -65,7 +66,7 @@ pub(crate) async fn run(
             Ok(()) = settings.changed() => continue,
         };
         pulse.busy(false);
-        let pause = match poll(&mut source, limit, &current, &queue, &mut trimmer).await {
+        let pause = match poll(&mut source, limit, &current, &queue, &mut trimmer, &mut pace).await {
             Ok(pause) => {
                 pulse.beat();
                 trouble.recovered();
@@ -88,13 +89,16 @@ async fn poll(
     settings: &Settings,
     queue: &Queue,
     trimmer: &mut Trimmer,
+    pace: &mut Pace,
 ) -> Result<Duration> {
     // Before the tick: behind it, it would delay the deadline that the pause is for.
     trimmer.trim(queue, settings).await?;
     let sent = Instant::now();
-    let ticked = source.tick(limit, settings).await?;
+    let ticked = source.tick(pace.limit(limit), settings).await?;
+    let took = sent.elapsed();
+    pace.note(took);
     // Redis read its clock about half a round trip ago.
-    let age = sent.elapsed() / 2;
+    let age = took / 2;
     if ticked.impossible > 0 {
         let moved = queue.reject().await?;
         // None, if they wait for earlier deliveries of the same ids to end.
