@@ -110,6 +110,9 @@ impl<'de> Deserialize<'de> for Text {
 }
 
 #[cfg(test)]
+mod fuzz;
+
+#[cfg(test)]
 mod tests {
     use super::*;
 
