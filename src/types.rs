@@ -160,7 +160,9 @@ impl FromStr for DueAt {
             };
             return Err(Invalid::new("time", text, why));
         };
-        let whole_ms = at.timestamp_subsec_nanos().is_multiple_of(1_000_000);
+        // Asked of the text: chrono drops what is less than a nanosecond.
+        let fraction = text.split_once('.').map_or("", |(_, fraction)| fraction);
+        let whole_ms = fraction.bytes().take_while(u8::is_ascii_digit).skip(3).all(|digit| digit == b'0');
         Self::from_ms(at.timestamp_millis() + i64::from(!whole_ms))
     }
 }
@@ -327,6 +329,7 @@ mod tests {
         assert_eq!(ms("2026-01-01T00:00:00Z"), Ok(1_767_225_600_000));
         assert_eq!(ms("2026-01-01T01:00:00+01:00"), Ok(1_767_225_600_000));
         assert_eq!(ms("2026-01-01T00:00:00.0001Z"), Ok(1_767_225_600_001));
+        assert_eq!(ms("2026-01-01T00:00:00.0000000000001+00:00"), Ok(1_767_225_600_001));
         assert_eq!(ms("1767225600000"), Ok(1_767_225_600_000));
         assert!(ms("2026-01-01").unwrap_err().to_string().contains("without a time and a zone"));
         for naive in ["2026-01-01T00:00:00", "2026-01-01 00:00:00"] {
