@@ -184,3 +184,22 @@ pub(crate) fn readable(message: &str) -> TestCaseResult {
     prop_assert!(message.chars().count() <= MOST_CHARS, "too long: {message}");
     Ok(())
 }
+
+/// Any JSON, a few levels deep.
+pub(crate) fn json() -> impl Strategy<Value = serde_json::Value> + Clone {
+    let leaf = prop_oneof![
+        Just(serde_json::Value::Null),
+        any::<bool>().prop_map(Into::into),
+        any::<i64>().prop_map(Into::into),
+        any::<u64>().prop_map(Into::into),
+        any::<f64>().prop_map(Into::into),
+        text(3).prop_map(Into::into),
+    ];
+    leaf.prop_recursive(3, 12, 4, |inner| {
+        prop_oneof![
+            vec(inner.clone(), 0..4).prop_map(Into::into),
+            vec((text(2), inner), 0..4)
+                .prop_map(|pairs| serde_json::Value::Object(pairs.into_iter().collect())),
+        ]
+    })
+}

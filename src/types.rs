@@ -1,5 +1,7 @@
 //! The values that the contract speaks of. Each is checked once, where it enters, and is right from then on.
 
+#[cfg(test)]
+mod fuzz;
 mod json;
 
 use std::{fmt, str::FromStr, sync::Arc, time::Duration};
