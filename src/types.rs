@@ -214,6 +214,16 @@ pub fn printable(bytes: &[u8]) -> String {
     text
 }
 
+/// The bytes that pairs of hexadecimal digits stand for. `from_str_radix` would take `+f` for one.
+pub(crate) fn unhex(text: &str) -> Option<Vec<u8>> {
+    let digit = |byte: &u8| char::from(*byte).to_digit(16);
+    let byte = |pair: &[u8]| match pair {
+        [high, low] => u8::try_from(digit(high)? * 16 + digit(low)?).ok(),
+        _ => None,
+    };
+    text.as_bytes().chunks(2).map(byte).collect()
+}
+
 /// An instant of the Redis server's clock, in microseconds since the epoch: the only clock that counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ServerTime {
@@ -371,6 +381,14 @@ mod tests {
     fn what_foreign_clients_wrote_cannot_reach_the_terminal_raw() {
         assert_eq!(printable(b"order-\xff\n\x1b[2J"), "order-\u{fffd}\\n\\u{1b}[2J");
         assert_eq!(printable("订单 42".as_bytes()), "订单 42");
+    }
+
+    #[test]
+    fn hexadecimal_digits_have_no_sign() {
+        assert_eq!(unhex("00fFa0"), Some(vec![0, 0xff, 0xa0]));
+        for bad in ["+f", "0", "0x", " 0", "é", "00+0"] {
+            assert_eq!(unhex(bad), None, "{bad}");
+        }
     }
 
     #[test]
