@@ -54,6 +54,7 @@ pub use expirer::Expirer;
 pub(crate) use fields::RESERVED;
 pub use fields::{Fields, MAX_FIELD_BYTES, MAX_FIELDS, MAX_NAME_BYTES};
 pub use intake::Intake;
+pub(crate) use look::is_event_id;
 pub use notify::Notify;
 
 use crate::{
