@@ -22,6 +22,8 @@ mod adopt;
 mod answers;
 mod cursor;
 mod deliver;
+#[cfg(test)]
+mod fuzz;
 mod inspect;
 mod keys;
 mod register;

@@ -5,6 +5,8 @@ mod connect;
 pub mod embedded;
 
 mod error;
+#[cfg(test)]
+pub(crate) mod lying;
 mod scan;
 mod script;
 
