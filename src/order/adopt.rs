@@ -30,7 +30,7 @@ impl Renames {
         self
     }
 
-    fn fields(&self, flat: &[Vec<u8>]) -> Result<Fields, Invalid> {
+    pub(super) fn fields(&self, flat: &[Vec<u8>]) -> Result<Fields, Invalid> {
         let mut fields = Vec::new();
         for pair in flat.chunks_exact(2) {
             let text = |bytes: &[u8], why| {

@@ -108,7 +108,7 @@ struct Entry {
     fields: Vec<String>,
 }
 
-fn read(delivery: &Delivery) -> Result<NewOrder, String> {
+pub(super) fn read(delivery: &Delivery) -> Result<NewOrder, String> {
     let text = delivery.payload.as_ref().ok_or("it has no payload; use `order submit`")?.as_str();
     let entry: Entry =
         serde_json::from_str(text).map_err(|cause| format!("no entry of the intake: {cause}"))?;

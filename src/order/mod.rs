@@ -38,6 +38,8 @@ mod adopt;
 mod answers;
 mod expirer;
 mod fields;
+#[cfg(test)]
+mod fuzz;
 mod intake;
 mod lifecycle;
 mod look;

@@ -5,7 +5,29 @@ mod replies;
 use proptest::{prelude::*, sample::select, string::string_regex};
 
 use super::*;
-use crate::fuzz::{bytes, mutated_text, readable, run, text};
+use crate::{
+    fuzz::{bytes, mutated_text, readable, run, text},
+    types::{DueAt, Id, Payload, Token},
+};
+
+/// A delivery for those who read one.
+pub(crate) fn delivery(queue: &str, id: &str, payload: Option<Payload>) -> Delivery {
+    let token = Token::new(1_767_225_600_012_345);
+    Delivery {
+        queue: QueueName::new(queue).expect("a name"),
+        id: Id::new(id).expect("an id"),
+        due_at: DueAt::from_ms(1_767_225_600_000).expect("a deadline"),
+        attempt: 1,
+        failures: 0,
+        kills: 0,
+        token,
+        first_token: token,
+        claimed_at: ServerTime::from_ms(1_767_225_600_012),
+        payload,
+        traceparent: None,
+        received: std::time::Instant::now(),
+    }
+}
 
 fn score() -> impl Strategy<Value = String> {
     prop_oneof![

@@ -23,7 +23,7 @@ mod answers;
 mod cursor;
 mod deliver;
 #[cfg(test)]
-mod fuzz;
+pub(crate) mod fuzz;
 mod inspect;
 mod keys;
 mod register;

@@ -6,12 +6,9 @@ use std::time::Duration;
 use proptest::collection::vec;
 
 use super::*;
-use crate::{
-    redis::{
-        ScanCursor,
-        lying::{Liar, bulk, ints},
-    },
-    types::{DueAt, Id, Payload, Token},
+use crate::redis::{
+    ScanCursor,
+    lying::{Liar, bulk, ints},
 };
 
 const MS: std::ops::Range<i64> = DueAt::MIN_MS..DueAt::MAX_MS;
