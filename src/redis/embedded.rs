@@ -26,6 +26,8 @@ use tokio::{
 use tracing::{info, warn};
 
 mod error;
+#[cfg(test)]
+mod fuzz;
 mod server;
 
 pub use error::EmbeddedError;

@@ -9,7 +9,7 @@ use crate::{
 
 /// Error codes that Redis puts first in its message. Inside a script they stand in the middle of it:
 /// `ERR … -READONLY You can't write …`, or `ERR Error running script …: @user_script: OOM command not allowed …`.
-const CODES: [(&str, TroubleKind); 19] = [
+pub(super) const CODES: [(&str, TroubleKind); 19] = [
     ("LOADING", TroubleKind::Loading),
     ("READONLY", TroubleKind::ReadOnly),
     ("MASTERDOWN", TroubleKind::MasterDown),
@@ -61,7 +61,7 @@ fn kind_of(error: &RedisError) -> TroubleKind {
 /// What Redis says in place of NOPERM when the right is missing inside a script.
 const NO_PERMISSION_IN_SCRIPT: &str = "The user executing the script can't";
 
-fn kind_of_text(code: &str, text: &str) -> TroubleKind {
+pub(super) fn kind_of_text(code: &str, text: &str) -> TroubleKind {
     if text.contains(NO_PERMISSION_IN_SCRIPT) {
         return TroubleKind::NoPerm;
     }

@@ -11,7 +11,7 @@ use std::{
 };
 
 use proptest::{collection::vec, prelude::*, sample::Index};
-use redis::Value;
+use redis::{Value, VerbatimFormat};
 use tokio::runtime::{Builder, Runtime};
 
 use super::{Redis, Timeouts};
@@ -179,6 +179,7 @@ fn encode(value: &Value, bytes: &mut Vec<u8>) {
                 encode(value, bytes);
             });
         }
+        Value::VerbatimString { text, .. } => head(bytes, '-', text),
         _ => bytes.extend_from_slice(b"$-1\r\n"),
     }
 }
@@ -186,6 +187,11 @@ fn encode(value: &Value, bytes: &mut Vec<u8>) {
 /// A string as scripts answer it.
 pub(crate) fn bulk(text: impl AsRef<[u8]>) -> Value {
     Value::BulkString(text.as_ref().to_vec())
+}
+
+/// An error as Redis says it. The client does not let others make one, so something that it never gets stands for it.
+pub(crate) fn refusal(text: &str) -> Value {
+    Value::VerbatimString { format: VerbatimFormat::Text, text: text.replace(['\r', '\n'], " ") }
 }
 
 /// Integers as scripts answer them.

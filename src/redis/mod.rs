@@ -6,6 +6,8 @@ pub mod embedded;
 
 mod error;
 #[cfg(test)]
+mod fuzz;
+#[cfg(test)]
 pub(crate) mod lying;
 mod scan;
 mod script;
