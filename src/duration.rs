@@ -14,10 +14,14 @@ pub const MAX: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
 const UNITS_MS: [(&str, u64); 5] =
     [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1000), ("ms", 1)];
 
-/// Reads a duration such as `250ms`, `30m`, `2h`, `1h30m` or `1.5s`; the precision is one millisecond.
+const BILLION: u128 = 1_000_000_000;
+
+/// Reads a duration such as `250ms`, `30m`, `2h`, `1h30m` or `1.5s`. The precision is one millisecond; a fraction of
+/// one is rounded up, so that nothing fires early.
 ///
 /// # Errors
-/// If there is no unit, an unknown unit, no number, or the whole is over 100 years.
+/// If there is no unit, an unknown unit, no number, more than nine digits behind a point, or the whole is over 100
+/// years.
 ///
 /// ```
 /// use std::time::Duration;
@@ -32,10 +36,10 @@ pub fn parse(text: &str) -> Result<Duration, Invalid> {
     if rest.is_empty() {
         return bad("is empty");
     }
-    let mut total_ms = 0.0;
+    let mut total_ps: u128 = 0;
     while !rest.is_empty() {
         let digits = rest.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(rest.len());
-        let Ok(number) = rest[..digits].parse::<f64>() else {
+        let Some(billionths) = billionths(&rest[..digits]) else {
             return bad("is no duration");
         };
         rest = &rest[digits..];
@@ -43,13 +47,27 @@ pub fn parse(text: &str) -> Result<Duration, Invalid> {
         let Some((_, unit_ms)) = UNITS_MS.iter().find(|(name, _)| *name == &rest[..letters]) else {
             return bad(if letters == 0 { "has no unit" } else { "has an unknown unit" });
         };
-        total_ms += number * *unit_ms as f64;
+        // A billionth of a millisecond is a picosecond.
+        total_ps = total_ps.saturating_add(billionths.saturating_mul((*unit_ms).into()));
         rest = rest[letters..].trim_start();
     }
-    if total_ms > MAX.as_millis() as f64 {
+    let total_ms = total_ps.div_ceil(BILLION);
+    if total_ms > MAX.as_millis() {
         return bad("is longer than 100 years");
     }
-    Ok(Duration::from_millis(total_ms.round() as u64))
+    Ok(Duration::from_millis(total_ms as u64))
+}
+
+/// Digits with at most one point among them, and at most nine behind it, as a count of billionths.
+fn billionths(text: &str) -> Option<u128> {
+    let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
+    if whole.len() + fraction.len() == 0 || fraction.len() > 9 || fraction.contains('.') {
+        return None;
+    }
+    // What does not fit is far more than 100 years, whatever the unit.
+    let whole = if whole.is_empty() { 0 } else { whole.parse::<u64>().unwrap_or(u64::MAX) };
+    let fraction: u128 = format!("{fraction:0<9}").parse().ok()?;
+    Some(u128::from(whole) * BILLION + fraction)
 }
 
 /// Writes a duration the way [`parse`] reads it: `1h30m`, `250ms`, `0s`.
@@ -92,6 +110,9 @@ impl<'de> Deserialize<'de> for Text {
 }
 
 #[cfg(test)]
+mod fuzz;
+
+#[cfg(test)]
 mod tests {
     use super::*;
 
@@ -104,6 +125,10 @@ mod tests {
             ("1h30m", 5_400_000),
             ("1h 30m", 5_400_000),
             ("1.5s", 1500),
+            (".5s", 500),
+            ("1.1s", 1100),
+            ("0.0001ms", 1),
+            ("1.000000001ms", 2),
             ("0s", 0),
             ("7d", 604_800_000),
         ] {
@@ -113,7 +138,21 @@ mod tests {
 
     #[test]
     fn what_is_no_duration_is_refused_with_the_text_in_the_message() {
-        for text in ["10x", "", "30", "m", "-5s", "30M", "1y", "1e3s", "101000d", "1..5s", "ms5"] {
+        for text in [
+            "10x",
+            "",
+            "30",
+            "m",
+            "-5s",
+            "30M",
+            "1y",
+            "1e3s",
+            "101000d",
+            "1..5s",
+            "ms5",
+            ".s",
+            "1.0000000000s",
+        ] {
             let error = parse(text).unwrap_err().to_string();
             assert!(error.contains(&format!("`{text}`")), "{error}");
         }

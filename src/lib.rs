@@ -55,6 +55,8 @@ pub mod config;
 pub mod duration;
 pub mod error;
 mod fault;
+#[cfg(test)]
+mod fuzz;
 pub mod handler;
 pub mod http;
 pub mod lock;

@@ -1,5 +1,7 @@
 //! The values that the contract speaks of. Each is checked once, where it enters, and is right from then on.
 
+#[cfg(test)]
+mod fuzz;
 mod json;
 
 use std::{fmt, str::FromStr, sync::Arc, time::Duration};
@@ -160,7 +162,9 @@ impl FromStr for DueAt {
             };
             return Err(Invalid::new("time", text, why));
         };
-        let whole_ms = at.timestamp_subsec_nanos().is_multiple_of(1_000_000);
+        // Asked of the text: chrono drops what is less than a nanosecond.
+        let fraction = text.split_once('.').map_or("", |(_, fraction)| fraction);
+        let whole_ms = fraction.bytes().take_while(u8::is_ascii_digit).skip(3).all(|digit| digit == b'0');
         Self::from_ms(at.timestamp_millis() + i64::from(!whole_ms))
     }
 }
@@ -208,6 +212,16 @@ pub fn printable(bytes: &[u8]) -> String {
         }
     }
     text
+}
+
+/// The bytes that pairs of hexadecimal digits stand for. `from_str_radix` would take `+f` for one.
+pub(crate) fn unhex(text: &str) -> Option<Vec<u8>> {
+    let digit = |byte: &u8| char::from(*byte).to_digit(16);
+    let byte = |pair: &[u8]| match pair {
+        [high, low] => u8::try_from(digit(high)? * 16 + digit(low)?).ok(),
+        _ => None,
+    };
+    text.as_bytes().chunks(2).map(byte).collect()
 }
 
 /// An instant of the Redis server's clock, in microseconds since the epoch: the only clock that counts.
@@ -327,6 +341,7 @@ mod tests {
         assert_eq!(ms("2026-01-01T00:00:00Z"), Ok(1_767_225_600_000));
         assert_eq!(ms("2026-01-01T01:00:00+01:00"), Ok(1_767_225_600_000));
         assert_eq!(ms("2026-01-01T00:00:00.0001Z"), Ok(1_767_225_600_001));
+        assert_eq!(ms("2026-01-01T00:00:00.0000000000001+00:00"), Ok(1_767_225_600_001));
         assert_eq!(ms("1767225600000"), Ok(1_767_225_600_000));
         assert!(ms("2026-01-01").unwrap_err().to_string().contains("without a time and a zone"));
         for naive in ["2026-01-01T00:00:00", "2026-01-01 00:00:00"] {
@@ -366,6 +381,14 @@ mod tests {
     fn what_foreign_clients_wrote_cannot_reach_the_terminal_raw() {
         assert_eq!(printable(b"order-\xff\n\x1b[2J"), "order-\u{fffd}\\n\\u{1b}[2J");
         assert_eq!(printable("订单 42".as_bytes()), "订单 42");
+    }
+
+    #[test]
+    fn hexadecimal_digits_have_no_sign() {
+        assert_eq!(unhex("00fFa0"), Some(vec![0, 0xff, 0xa0]));
+        for bad in ["+f", "0", "0x", " 0", "é", "00+0"] {
+            assert_eq!(unhex(bad), None, "{bad}");
+        }
     }
 
     #[test]

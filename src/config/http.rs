@@ -17,7 +17,7 @@ use super::{
     duration_as_text,
     raw::{RawHttp, RawList, RawTls, RawToken},
 };
-use crate::error::Invalid;
+use crate::{error::Invalid, types::unhex};
 
 type Result<T> = std::result::Result<T, ConfigError>;
 
@@ -135,9 +135,7 @@ impl TokenDigest {
 
     /// Reads 64 hexadecimal digits.
     fn from_hex(text: &str) -> std::result::Result<Self, Invalid> {
-        let byte = |at: usize| u8::from_str_radix(text.get(at..at + 2)?, 16).ok();
-        let bytes: Option<Vec<u8>> = (0..text.len()).step_by(2).map(byte).collect();
-        let bytes = bytes.and_then(|bytes| bytes.try_into().ok());
+        let bytes = unhex(text).and_then(|bytes| bytes.try_into().ok());
         bytes
             .map(Self)
             .ok_or_else(|| Invalid::new("digest", "***", "is no SHA-256: write its 64 hexadecimal digits"))

@@ -239,7 +239,7 @@ fn errors_of_a_file_name_the_file_the_line_and_the_key() {
 #[test]
 fn bounds_and_contradictions_of_a_queue_name_it() {
     for (line, expected) in [
-        ("poll_interval = '0.4ms'", "`queue.eu.poll_interval` is 0s; it must be 1ms to 1h"),
+        ("poll_interval = '0ms'", "`queue.eu.poll_interval` is 0s; it must be 1ms to 1h"),
         ("poll_interval = '61m'", "`queue.eu.poll_interval` is 1h1m; it must be 1ms to 1h"),
         ("batch_size = 0", "`queue.eu.batch_size` is 0; it must be 1 to 1000"),
         ("batch_size = 1001", "`queue.eu.batch_size` is 1001; it must be 1 to 1000"),

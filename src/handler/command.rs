@@ -168,6 +168,9 @@ impl Tail {
 }
 
 #[cfg(test)]
+mod fuzz;
+
+#[cfg(test)]
 mod tests {
     use std::os::unix::process::ExitStatusExt as _;
 

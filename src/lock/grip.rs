@@ -15,6 +15,9 @@ use crate::{
     redis::{Call, Redis},
 };
 
+/// The largest number that Lua tells from its neighbours.
+const MAX_FENCE: i64 = (1 << 53) - 1;
+
 /// One token's way to the lock.
 pub(super) struct Hold {
     redis: Redis,
@@ -44,7 +47,9 @@ impl Hold {
         let reply = self.call(call).await?;
         match &reply {
             Value::Array(parts) => match parts[..] {
-                [Value::Int(1), Value::Int(fence)] => Ok(Attempt::Held { fence: fence.unsigned_abs() }),
+                [Value::Int(1), Value::Int(fence @ 1..=MAX_FENCE)] => {
+                    Ok(Attempt::Held { fence: fence.unsigned_abs() })
+                }
                 [Value::Int(0), Value::Int(left_ms)] => {
                     Ok(Attempt::Taken { left: u64::try_from(left_ms).ok().map(Duration::from_millis) })
                 }

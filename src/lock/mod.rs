@@ -41,6 +41,8 @@
 //!   harm a store must check anyway, and one that checks fences needs no more than this.
 //! - **No queue**: whoever asks first after a release gets it, not who has waited longest.
 
+#[cfg(test)]
+mod fuzz;
 mod grip;
 mod held;
 mod keys;

@@ -4,10 +4,10 @@ use std::{collections::BTreeMap, time::Duration};
 
 use super::{Fields, NewOrder, Orders, lifecycle::with_new_orders};
 use crate::{
-    error::{Invalid, Result},
+    error::{Error, Invalid, Result},
     queue::{
         Candidate, Due, Takeover,
-        reply::{Reply, unknown},
+        reply::{Reply, deadline, unknown},
         scripts,
     },
     types::{DueAt, printable},
@@ -30,7 +30,7 @@ impl Renames {
         self
     }
 
-    fn fields(&self, flat: &[Vec<u8>]) -> Result<Fields, Invalid> {
+    pub(super) fn fields(&self, flat: &[Vec<u8>]) -> Result<Fields, Invalid> {
         let mut fields = Vec::new();
         for pair in flat.chunks_exact(2) {
             let text = |bytes: &[u8], why| {
@@ -143,7 +143,12 @@ impl Orders {
         for at in open.iter().copied() {
             let Candidate { key, id } = &step[at];
             let (expiry_ms, digest) = (reply.int()?, reply.bytes()?.unwrap_or_default());
-            let fields = renames.fields(&reply.nested()?.strings()?);
+            let flat = reply.nested()?.strings()?;
+            if flat.len() % 2 == 1 {
+                let detail = "a field without a value".to_owned();
+                return Err(Error::Reply { script: "order_source", detail });
+            }
+            let fields = renames.fields(&flat);
             let due = match expiry_ms {
                 // It only may have been adopted before: the deadline does not matter.
                 -1 => Ok(Due::In(Duration::ZERO)),
@@ -189,7 +194,7 @@ impl Orders {
         for Source { at, .. } in sources {
             let (code, due_ms) = (reply.int()?, reply.int()?);
             answers[at] = match code {
-                1 => Imported::Now { due_at: DueAt::from_ms(due_ms)? },
+                1 => Imported::Now { due_at: deadline("order_adopt", due_ms)? },
                 2 => Imported::Before,
                 3 => Imported::NoTtl,
                 4 => {

@@ -122,8 +122,22 @@ fn is_decimal(text: &str) -> bool {
 
 impl<'de> Deserialize<'de> for Fields {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let fields = BTreeMap::<String, Text>::deserialize(deserializer)?;
-        Self::new(fields.into_iter().map(|(name, Text(value))| (name, value))).map_err(de::Error::custom)
+        struct Members;
+        impl<'de> de::Visitor<'de> for Members {
+            type Value = Fields;
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("an object of names with a text each")
+            }
+            /// Read one by one: a map would keep the last of those that are given twice, without a word.
+            fn visit_map<A: de::MapAccess<'de>>(self, mut members: A) -> Result<Fields, A::Error> {
+                let mut fields: Vec<(String, String)> = Vec::new();
+                while let Some((name, Text(value))) = members.next_entry()? {
+                    fields.push((name, value));
+                }
+                Fields::new(fields).map_err(de::Error::custom)
+            }
+        }
+        deserializer.deserialize_map(Members)
     }
 }
 
@@ -187,5 +201,11 @@ mod tests {
         assert!(error.contains("numbers would lose digits"), "{error}");
         let fields: Fields = serde_json::from_str(r#"{"amount":"100.00","sku":"a"}"#).unwrap();
         assert_eq!(fields.get("amount"), Some("100.00"));
+    }
+
+    #[test]
+    fn a_field_of_json_is_given_once() {
+        let error = serde_json::from_str::<Fields>(r#"{"sku":"a","sku":"b"}"#).unwrap_err().to_string();
+        assert!(error.contains("field `sku` is given twice"), "{error}");
     }
 }

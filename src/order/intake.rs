@@ -108,11 +108,14 @@ struct Entry {
     fields: Vec<String>,
 }
 
-fn read(delivery: &Delivery) -> Result<NewOrder, String> {
+pub(super) fn read(delivery: &Delivery) -> Result<NewOrder, String> {
     let text = delivery.payload.as_ref().ok_or("it has no payload; use `order submit`")?.as_str();
     let entry: Entry =
         serde_json::from_str(text).map_err(|cause| format!("no entry of the intake: {cause}"))?;
     let due_at: DueAt = entry.due_at.parse().map_err(|cause: crate::error::Invalid| cause.to_string())?;
+    if entry.fields.len() % 2 == 1 {
+        return Err("no entry of the intake: a field without a value".to_owned());
+    }
     let pairs = entry.fields.chunks_exact(2).map(|pair| (pair[0].as_str(), pair[1].as_str()));
     let fields = Fields::new(pairs).map_err(|cause| cause.to_string())?;
     Ok(NewOrder { id: delivery.id.clone(), due: Due::At(due_at), fields })

@@ -10,7 +10,7 @@ use crate::{
     error::{Error, Result},
     queue::{
         due_argument,
-        reply::{Reply, unknown},
+        reply::{Reply, deadline, unknown},
         scripts,
     },
     redis::{Call, Script},
@@ -36,7 +36,7 @@ impl Orders {
             let ids = step.iter().map(|order| order.id.as_str());
             let call = with_new_orders(self.queue.order_script(&scripts::ORDER_CREATE, ids), step);
             let mut reply = Reply::new("order_create", self.queue.call_order(call).await?)?;
-            let now = DueAt::from_ms(reply.int()?)?;
+            let now = reply.deadline()?;
             for order in step {
                 answers.push(self.created(order, now, &mut reply)?);
             }
@@ -87,7 +87,7 @@ impl Orders {
                 let (code, due_ms) = (reply.int()?, reply.int()?);
                 let due_at = DueAt::from_ms(due_ms).ok();
                 answers.push(match code {
-                    1 => Submitted::Accepted { due_at: DueAt::from_ms(due_ms)? },
+                    1 => Submitted::Accepted { due_at: deadline("order_submit", due_ms)? },
                     2 => Submitted::Waiting { due_at },
                     3 => Submitted::Exists { due_at },
                     4 => Submitted::Conflict,

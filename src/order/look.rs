@@ -5,7 +5,7 @@ use super::{
     lifecycle::{MAX_ORDERS_PER_CALL, with_deadline},
 };
 use crate::{
-    error::Result,
+    error::{Error, Result},
     queue::{Cursor, MAX_IDS_PER_CALL, reply::Reply, scripts},
     redis::Call,
     types::{DueAt, Id},
@@ -72,7 +72,7 @@ impl Orders {
         let mut rows = reply.nested()?;
         let (mut ids, mut last) = (Vec::new(), None);
         while rows.len() > 0 {
-            let (id, score) = (rows.bytes()?.unwrap_or_default(), rows.bytes()?.unwrap_or_default());
+            let (id, score) = (rows.string()?, rows.string()?);
             last = Some(Cursor::new(&score, id.clone()));
             ids.push(id);
         }
@@ -104,7 +104,7 @@ impl Orders {
         let (mut events, mut last) = (Vec::with_capacity(entries.len()), None);
         while entries.len() > 0 {
             let mut entry = entries.nested()?;
-            let event_id = String::from_utf8_lossy(&entry.bytes()?.unwrap_or_default()).into_owned();
+            let event_id = read_event_id("XRANGE", &mut entry)?;
             events.extend(event(&event_id, &entry.nested()?.pairs()?));
             last = Some(event_id);
         }
@@ -122,9 +122,19 @@ impl Orders {
         if entries.len() == 0 {
             return Ok(None);
         }
-        let id = entries.nested()?.bytes()?.unwrap_or_default();
-        Ok(Some(String::from_utf8_lossy(&id).into_owned()))
+        read_event_id("XREVRANGE", &mut entries.nested()?).map(Some)
     }
+}
+
+/// True for what Redis numbers the entries of a stream with: one or two numbers of 64 bits.
+pub(crate) fn is_event_id(text: &str) -> bool {
+    let number = |part: &str| part.parse::<u64>().is_ok() && part.bytes().all(|byte| byte.is_ascii_digit());
+    text.split_once('-').map_or_else(|| number(text), |(ms, count)| number(ms) && number(count))
+}
+
+fn read_event_id(script: &'static str, entry: &mut Reply) -> Result<String> {
+    let id = String::from_utf8(entry.string()?).ok().filter(|id| is_event_id(id));
+    id.ok_or_else(|| Error::Reply { script, detail: "an entry without an id".to_owned() })
 }
 
 /// None for an entry that somebody else wrote.
@@ -133,7 +143,7 @@ fn event(event_id: &str, pairs: &[(String, String)]) -> Option<Event> {
     Some(Event {
         event_id: event_id.to_owned(),
         r#type: Status::from_word(of("type")?)?,
-        id: of("id")?.clone(),
+        id: Id::new(of("id")?).ok()?.to_string(),
         at: of("at").and_then(|at| DueAt::from_ms(at.parse().ok()?).ok()),
     })
 }

@@ -38,6 +38,8 @@ mod adopt;
 mod answers;
 mod expirer;
 mod fields;
+#[cfg(test)]
+mod fuzz;
 mod intake;
 mod lifecycle;
 mod look;
@@ -54,6 +56,7 @@ pub use expirer::Expirer;
 pub(crate) use fields::RESERVED;
 pub use fields::{Fields, MAX_FIELD_BYTES, MAX_FIELDS, MAX_NAME_BYTES};
 pub use intake::Intake;
+pub(crate) use look::is_event_id;
 pub use notify::Notify;
 
 use crate::{

@@ -40,7 +40,7 @@ impl Handler for Notify {
 }
 
 /// The payload that `order_expire.lua` writes is the hash as JSON; a handler gets it in the form of all orders.
-fn with_order(delivery: &Delivery) -> Result<Delivery, String> {
+pub(super) fn with_order(delivery: &Delivery) -> Result<Delivery, String> {
     let text = delivery.payload.as_ref().ok_or("it has no order")?.as_str();
     let fields: std::collections::BTreeMap<String, String> =
         serde_json::from_str(text).map_err(|cause| format!("no order: {cause}"))?;

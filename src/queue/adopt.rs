@@ -2,7 +2,7 @@
 
 use super::{
     Queue,
-    reply::{Reply, unknown},
+    reply::{Reply, deadline, unknown},
     scripts,
 };
 use crate::{
@@ -78,9 +78,8 @@ impl Queue {
             let keys: Vec<String> = self.keys.common().iter().cloned().chain(foreign).collect();
             let ids = step.iter().map(|candidate| candidate.id.as_str());
             let call = Call::new(&scripts::ADOPT, keys).arg(takeover.word()).args(ids);
-            let codes = Reply::new("adopt", self.call(call).await?)?.ints()?;
-            for pair in codes.chunks_exact(2) {
-                answers.push(adopted(pair[0], pair[1])?);
+            for [code, due_ms] in Reply::new("adopt", self.call(call).await?)?.groups(step.len())? {
+                answers.push(adopted(code, due_ms)?);
             }
         }
         Ok(answers)
@@ -95,7 +94,7 @@ impl Queue {
 
 fn adopted(code: i64, due_ms: i64) -> Result<Adopted> {
     Ok(match code {
-        1 => Adopted::Now { due_at: DueAt::from_ms(due_ms)? },
+        1 => Adopted::Now { due_at: deadline("adopt", due_ms)? },
         2 => Adopted::Before,
         3 => Adopted::NoTtl,
         4 => Adopted::Gone,

@@ -2,7 +2,10 @@
 
 use std::{fmt, str::FromStr};
 
-use crate::{error::Invalid, types::DueAt};
+use crate::{
+    error::Invalid,
+    types::{DueAt, unhex},
+};
 
 /// The place of a row in its state: pages continue behind it even when the row itself is gone by then.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,9 +48,7 @@ impl FromStr for Cursor {
     fn from_str(text: &str) -> Result<Self, Invalid> {
         let parsed = text.split_once('_').and_then(|(score, hex)| {
             score.parse::<f64>().ok().filter(|score| !score.is_nan())?;
-            let byte = |at: usize| u8::from_str_radix(hex.get(at..at + 2)?, 16).ok();
-            let id = (0..hex.len()).step_by(2).map(byte).collect::<Option<Vec<u8>>>()?;
-            Some(Self { score: score.to_owned(), id })
+            Some(Self { score: score.to_owned(), id: unhex(hex)? })
         });
         parsed.ok_or_else(|| Invalid::new("cursor", text, "was not made by `list`: pass one on as it came"))
     }

@@ -5,11 +5,11 @@ use std::time::{Duration, Instant};
 use super::{
     Claim, ClaimOptions, Delivery, Fired, Lease, MAX_FAILURES_PER_CALL, MAX_IDS_PER_CALL, Queue, Rejected,
     Retried, Retry, Settled, Sink, SinkKind, Unreadable,
-    reply::{Record, Reply, due_of},
+    reply::{Record, Reply, deadline, due_of},
     scripts,
 };
 use crate::{
-    error::Result,
+    error::{Error, Result},
     redis::Call,
     types::{DueAt, Id, Payload, ServerTime, Token},
 };
@@ -48,6 +48,12 @@ impl Queue {
         let token = Token::new(reply.count()?);
         let (next, impossible, more) = (reply.due_at()?, reply.count()?, reply.count()? > 0);
         let (mut entries, mut payloads, mut records) = (reply.nested()?, reply.nested()?, reply.nested()?);
+        // A payload beside another id than its own would be worse than none.
+        let fits = |len| len == 0 || 2 * len == entries.len();
+        if !fits(payloads.len()) || !fits(records.len()) || (entries.len() > 0 && token.get() == 0) {
+            let detail = "ids, payloads and records that do not fit together".to_owned();
+            return Err(Error::Reply { script: "claim", detail });
+        }
 
         let mut claim = Claim {
             now,
@@ -59,8 +65,7 @@ impl Queue {
             impossible,
         };
         while entries.len() > 0 {
-            let id = entries.bytes()?.unwrap_or_default();
-            let score = entries.bytes()?.unwrap_or_default();
+            let (id, score) = (entries.string()?, entries.string()?);
             let payload = if payloads.len() > 0 { payloads.bytes()? } else { None };
             let record = if records.len() > 0 { records.record()? } else { Record::default() };
             match read(&id, payload) {
@@ -118,8 +123,7 @@ impl Queue {
     /// If Redis refuses.
     pub async fn begin(&self, lease: &Lease) -> Result<Settled> {
         let call = with_leases(self.script(&scripts::BEGIN), std::slice::from_ref(lease));
-        let began = self.call(call).await? == redis::Value::Int(1);
-        Ok(if began { Settled::Done } else { Settled::Stale })
+        Ok(if self.changed(call).await? { Settled::Done } else { Settled::Stale })
     }
 
     /// Says that deliveries are done; answers for each in order.
@@ -151,12 +155,12 @@ impl Queue {
                 call = call.arg(lease.id.as_str()).arg(lease.token.get());
                 call = call.arg(delay.as_millis().to_string()).arg(cut(error));
             }
-            for code in Reply::new("retry", self.call(call).await?)?.ints()? {
+            for [code] in Reply::new("retry", self.call(call).await?)?.groups(step.len())? {
                 answers.push(match code {
                     0 => Retried::Stale,
                     -1 => Retried::Dead,
                     -2 => Retried::Superseded,
-                    at => Retried::Scheduled { at: DueAt::from_ms(at)? },
+                    at => Retried::Scheduled { at: deadline("retry", at)? },
                 });
             }
         }
@@ -244,7 +248,7 @@ fn with_leases<'a>(call: Call<'a>, leases: &[Lease]) -> Call<'a> {
 }
 
 /// The beginning of an error says what failed, and its end, as that of a program's stderr, why.
-fn cut(error: &str) -> String {
+pub(super) fn cut(error: &str) -> String {
     let chars = error.chars().count();
     if chars <= MAX_ERROR_CHARS {
         return error.to_owned();

@@ -101,7 +101,7 @@ impl Queue {
 
         let mut rows = Vec::with_capacity(values.len() / 6);
         while values.len() > 0 {
-            let (id, score) = (values.bytes()?.unwrap_or_default(), values.bytes()?.unwrap_or_default());
+            let (id, score) = (values.string()?, values.string()?);
             let (record, claimed_score, lease_end) = (values.record()?, values.bytes()?, values.due_at()?);
             let payload = values.bytes()?;
             let at = due_of(&score);
@@ -145,7 +145,7 @@ impl Queue {
     /// If Redis refuses.
     pub async fn pause(&self, paused: bool) -> Result<bool> {
         let call = self.script(&scripts::PAUSE).arg(u8::from(paused));
-        Ok(self.call(call).await? == redis::Value::Int(1))
+        self.changed(call).await
     }
 
     /// Schedules dead ids again, due now, with all attempts before them; stale means that it was not dead.

@@ -22,6 +22,8 @@ mod adopt;
 mod answers;
 mod cursor;
 mod deliver;
+#[cfg(test)]
+pub(crate) mod fuzz;
 mod inspect;
 mod keys;
 mod register;
@@ -109,7 +111,8 @@ impl Queue {
     pub async fn exists(&self) -> Result<bool> {
         let mut command = redis::cmd("EXISTS");
         command.arg(self.keys.common());
-        Ok(self.redis.run(&command).await? != Value::Int(0))
+        let reply = self.redis.run(&command).await?;
+        Ok(Reply::new("EXISTS", Value::Array(vec![reply]))?.count()? > 0)
     }
 
     /// Removes every id in every state, and all that is known of them. What a sink has fired stays.
@@ -147,7 +150,7 @@ impl Queue {
         for step in items.chunks(step_len) {
             let call = call(step);
             let script = call.name();
-            answers.extend(Reply::new(script, self.call(call).await?)?.settled()?);
+            answers.extend(Reply::new(script, self.call(call).await?)?.settled(step.len())?);
         }
         Ok(answers)
     }
@@ -155,9 +158,16 @@ impl Queue {
     /// Calls a script that answers how many ids it has moved or removed.
     async fn counted(&self, call: Call<'_>) -> Result<u64> {
         let script = call.name();
+        let reply = self.call(call).await?;
+        Reply::new(script, Value::Array(vec![reply]))?.count()
+    }
+
+    /// Calls a script that answers 1 or 0.
+    async fn changed(&self, call: Call<'_>) -> Result<bool> {
+        let script = call.name();
         match self.call(call).await? {
-            Value::Int(count) => Ok(u64::try_from(count).unwrap_or(0)),
-            _ => Err(Error::Reply { script, detail: "no integer".to_owned() }),
+            Value::Int(code @ (0 | 1)) => Ok(code == 1),
+            _ => Err(Error::Reply { script, detail: "neither 1 nor 0".to_owned() }),
         }
     }
 

@@ -3,11 +3,11 @@
 use super::{
     Cancelled, Due, Expected, MAX_IDS_PER_CALL, Mode, Queue, Registration, Rescheduled, Scheduled, State,
     TraceParent,
-    reply::{Reply, unknown},
+    reply::{Reply, deadline, natural, unknown},
     scripts,
 };
 use crate::{
-    error::{Error, Result},
+    error::Result,
     types::{DueAt, Id, Token},
 };
 use std::time::Duration;
@@ -61,9 +61,8 @@ impl Queue {
                 };
                 call = call.arg(payload);
             }
-            let codes = Reply::new("schedule", self.call(call).await?)?.ints()?;
-            for triple in codes.chunks_exact(3) {
-                answers.push(scheduled(triple[0], triple[1], triple[2])?);
+            for [code, due_at, old] in Reply::new("schedule", self.call(call).await?)?.groups(step.len())? {
+                answers.push(scheduled(code, due_at, old)?);
             }
         }
         Ok(answers)
@@ -79,7 +78,9 @@ impl Queue {
         let (code, due_at, old) = (reply.int()?, reply.int()?, reply.int()?);
         Ok(match code {
             0 => Rescheduled::NotFound,
-            1 => Rescheduled::Moved { due_at: valid("reschedule", due_at)?, old: DueAt::from_ms(old).ok() },
+            1 => {
+                Rescheduled::Moved { due_at: deadline("reschedule", due_at)?, old: DueAt::from_ms(old).ok() }
+            }
             2 => Rescheduled::InFlight,
             3 => Rescheduled::Dead,
             4 => Rescheduled::Conflict { due_at: DueAt::from_ms(due_at).ok() },
@@ -96,9 +97,8 @@ impl Queue {
         let mut answers = Vec::with_capacity(ids.len());
         for step in ids.chunks(MAX_IDS_PER_CALL) {
             let call = self.timed(&scripts::CANCEL).args(step.iter().map(Id::as_str));
-            let codes = Reply::new("cancel", self.call(call).await?)?.ints()?;
-            for triple in codes.chunks_exact(3) {
-                answers.push(cancelled(triple[0], triple[1], triple[2])?);
+            for [code, first, second] in Reply::new("cancel", self.call(call).await?)?.groups(step.len())? {
+                answers.push(cancelled(code, first, second)?);
             }
         }
         Ok(answers)
@@ -143,8 +143,8 @@ pub(crate) fn due_argument(due: Due) -> String {
 fn scheduled(code: i64, due_at: i64, old: i64) -> Result<Scheduled> {
     let held = DueAt::from_ms(due_at).ok();
     Ok(match code {
-        1 => Scheduled::Created { due_at: valid("schedule", due_at)? },
-        2 => Scheduled::Replaced { due_at: valid("schedule", due_at)?, old: DueAt::from_ms(old).ok() },
+        1 => Scheduled::Created { due_at: deadline("schedule", due_at)? },
+        2 => Scheduled::Replaced { due_at: deadline("schedule", due_at)?, old: DueAt::from_ms(old).ok() },
         3 => Scheduled::Kept { due_at: held, state: State::Scheduled },
         4 => Scheduled::Conflict { due_at: held },
         5 => Scheduled::Kept { due_at: None, state: State::Leased },
@@ -154,19 +154,15 @@ fn scheduled(code: i64, due_at: i64, old: i64) -> Result<Scheduled> {
 }
 
 fn cancelled(code: i64, first: i64, second: i64) -> Result<Cancelled> {
-    let natural = |int: i64| u64::try_from(int).unwrap_or(0);
+    let natural = |int| natural("cancel", int);
     Ok(match code {
         0 => Cancelled::NotFound,
         1 => Cancelled::Cancelled { due_at: DueAt::from_ms(first).ok() },
         2 => Cancelled::InFlight {
-            token: Token::new(natural(first)),
-            lease_left: Duration::from_millis(natural(second)),
+            token: Token::new(natural(first)?),
+            lease_left: Duration::from_millis(natural(second)?),
         },
         3 => Cancelled::Dead,
         code => return Err(unknown("cancel", code)),
     })
-}
-
-fn valid(script: &'static str, ms: i64) -> Result<DueAt> {
-    DueAt::from_ms(ms).map_err(|cause| Error::Reply { script, detail: cause.to_string() })
 }

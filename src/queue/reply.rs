@@ -40,7 +40,18 @@ impl Reply {
     }
 
     pub(crate) fn count(&mut self) -> Result<u64> {
-        Ok(u64::try_from(self.int()?).unwrap_or(0))
+        natural(self.script, self.int()?)
+    }
+
+    /// Milliseconds that have to be a deadline.
+    pub(crate) fn deadline(&mut self) -> Result<DueAt> {
+        deadline(self.script, self.int()?)
+    }
+
+    /// A bulk string that has to be there.
+    pub(crate) fn string(&mut self) -> Result<Vec<u8>> {
+        let script = self.script;
+        self.bytes()?.ok_or_else(|| unexpected(script, &Value::Nil, "a string"))
     }
 
     /// A bulk string, or none for nil.
@@ -81,7 +92,7 @@ impl Reply {
     pub(crate) fn pairs(mut self) -> Result<Vec<(String, String)>> {
         let mut pairs = Vec::with_capacity(self.len() / 2);
         while self.len() > 0 {
-            let mut text = || Ok::<_, Error>(lossy(&self.bytes()?.unwrap_or_default()));
+            let mut text = || Ok::<_, Error>(lossy(&self.string()?));
             pairs.push((text()?, text()?));
         }
         Ok(pairs)
@@ -91,25 +102,37 @@ impl Reply {
     pub(crate) fn strings(mut self) -> Result<Vec<Vec<u8>>> {
         let mut strings = Vec::with_capacity(self.len());
         while self.len() > 0 {
-            strings.push(self.bytes()?.unwrap_or_default());
+            strings.push(self.string()?);
         }
         Ok(strings)
     }
 
-    /// The rest as verdicts: 0 is stale, all else done.
-    pub(crate) fn settled(self) -> Result<impl Iterator<Item = Settled>> {
-        let codes = self.ints()?.into_iter();
-        Ok(codes.map(|code| if code == 0 { Settled::Stale } else { Settled::Done }))
+    /// The rest as verdicts, one for each of `count` items: 0 is stale, more is done.
+    pub(crate) fn settled(self, count: usize) -> Result<Vec<Settled>> {
+        let script = self.script;
+        let settled = |[code]: [i64; 1]| match code {
+            0 => Ok(Settled::Stale),
+            1.. => Ok(Settled::Done),
+            code => Err(unknown(script, code)),
+        };
+        self.groups(count)?.into_iter().map(settled).collect()
     }
 
-    /// The rest as integers.
-    pub(crate) fn ints(self) -> Result<Vec<i64>> {
-        let script = self.script;
-        let int = |value| match value {
-            Value::Int(int) => Ok(int),
-            other => Err(unexpected(script, &other, "an integer")),
-        };
-        self.values.map(int).collect()
+    /// The rest as integers, `N` for each of `count` items.
+    pub(crate) fn groups<const N: usize>(mut self, count: usize) -> Result<Vec<[i64; N]>> {
+        if self.len() != count * N {
+            let detail = format!("{} values for {count} items", self.len());
+            return Err(Error::Reply { script: self.script, detail });
+        }
+        let mut groups = Vec::with_capacity(count);
+        for _ in 0..count {
+            let mut group = [0; N];
+            for place in &mut group {
+                *place = self.int()?;
+            }
+            groups.push(group);
+        }
+        Ok(groups)
     }
 }
 
@@ -159,6 +182,16 @@ pub(crate) fn due_of(score: &[u8]) -> Option<DueAt> {
     DueAt::from_ms(ms).ok()
 }
 
+/// Milliseconds that a script answers as a deadline.
+pub(crate) fn deadline(script: &'static str, ms: i64) -> Result<DueAt> {
+    DueAt::from_ms(ms).map_err(|cause| Error::Reply { script, detail: cause.to_string() })
+}
+
+/// A count or a token.
+pub(crate) fn natural(script: &'static str, int: i64) -> Result<u64> {
+    u64::try_from(int).map_err(|_| Error::Reply { script, detail: format!("{int}, which is below 0") })
+}
+
 /// A code that this version does not know.
 pub(crate) fn unknown(script: &'static str, code: i64) -> Error {
     Error::Reply { script, detail: format!("code {code}") }
@@ -178,4 +211,32 @@ fn unexpected(script: &'static str, value: &Value, wanted: &str) -> Error {
         _ => "something else",
     };
     Error::Reply { script, detail: format!("{found} instead of {wanted}") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ints(values: &[i64]) -> Reply {
+        Reply::new("ack", Value::Array(values.iter().map(|int| Value::Int(*int)).collect())).unwrap()
+    }
+
+    #[test]
+    fn there_is_a_verdict_for_each_item_or_none_at_all() {
+        assert_eq!(ints(&[1, 0, 7]).settled(3).unwrap(), [Settled::Done, Settled::Stale, Settled::Done]);
+        assert_eq!(ints(&[1, 2, 3, 4]).groups(2).unwrap(), [[1, 2], [3, 4]]);
+        for (values, count) in [(&[1, 1][..], 3), (&[1, 1, 1, 1], 3), (&[], 1), (&[1, -1], 2)] {
+            let error = ints(values).settled(count).unwrap_err();
+            assert!(matches!(error, Error::Reply { script: "ack", .. }), "{error}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_is_the_fault_of_the_reply_and_not_of_the_caller() {
+        assert!(matches!(ints(&[-1]).count(), Err(Error::Reply { .. })));
+        assert!(matches!(ints(&[0]).deadline(), Err(Error::Reply { .. })));
+        let nil = || Reply::new("list", Value::Array(vec![Value::Nil])).unwrap();
+        assert!(matches!(nil().string(), Err(Error::Reply { .. })));
+        assert_eq!(nil().bytes().unwrap(), None);
+    }
 }

@@ -9,7 +9,10 @@ use redis::{
 };
 use tokio::sync::Mutex;
 
-use super::script::{Call, Planted};
+use super::{
+    error::short,
+    script::{Call, Planted},
+};
 use crate::{
     config::RedisConfig,
     error::{Error, Invalid, Result, Trouble, TroubleKind},
@@ -133,9 +136,12 @@ impl Redis {
     /// As [`Redis::run`].
     pub async fn time(&self) -> Result<ServerTime> {
         let value = self.run(&redis::cmd("TIME")).await?;
-        let (s, us): (i64, i64) = redis::from_redis_value(value)
-            .map_err(|cause| Error::Reply { script: "TIME", detail: cause.to_string() })?;
-        Ok(ServerTime::from_us(s * 1_000_000 + us))
+        let us = redis::from_redis_value(value).ok().and_then(|(s, us): (i64, i64)| {
+            // Redis sends both as text of any length.
+            s.checked_mul(1_000_000)?.checked_add(us)
+        });
+        us.map(ServerTime::from_us)
+            .ok_or_else(|| Error::Reply { script: "TIME", detail: "no seconds and microseconds".to_owned() })
     }
 
     /// Names the key that holds another type than it should: Redis does not say which, so this asks for each.
@@ -148,7 +154,7 @@ impl Redis {
                 return None;
             };
             if found != expected && found != "none" {
-                return Some(Error::WrongType { key: key.clone(), expected, found });
+                return Some(Error::WrongType { key: key.clone(), expected, found: short(&found) });
             }
         }
         None

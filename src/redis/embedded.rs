@@ -26,10 +26,12 @@ use tokio::{
 use tracing::{info, warn};
 
 mod error;
+#[cfg(test)]
+mod fuzz;
 mod server;
 
 pub use error::EmbeddedError;
-use server::{Origin, SOCKET, STOP_LIMIT, Server, url_of};
+use server::{Origin, SOCKET, STOP_LIMIT, Server, absolute, url_of};
 
 /// How often the supervisor looks whether the server is alive. A try-lock costs next to nothing; half a second
 /// is short beside the time that a redis-server needs to load its data.
@@ -145,7 +147,7 @@ impl Embedded {
 /// A socket outlives a server that was killed, so connecting to it can still be refused.
 #[must_use]
 pub fn find(data_dir: &Path) -> Option<String> {
-    let socket = std::path::absolute(data_dir).ok()?.join(SOCKET);
+    let socket = absolute(data_dir).ok()?.join(SOCKET);
     socket.exists().then(|| url_of(&socket))
 }
 

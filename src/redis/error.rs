@@ -2,11 +2,14 @@
 
 use redis::{ErrorKind, RedisError, ServerErrorKind};
 
-use crate::error::{Error, Trouble, TroubleKind};
+use crate::{
+    error::{Error, Trouble, TroubleKind},
+    types::printable,
+};
 
 /// Error codes that Redis puts first in its message. Inside a script they stand in the middle of it:
 /// `ERR … -READONLY You can't write …`, or `ERR Error running script …: @user_script: OOM command not allowed …`.
-const CODES: [(&str, TroubleKind); 19] = [
+pub(super) const CODES: [(&str, TroubleKind); 19] = [
     ("LOADING", TroubleKind::Loading),
     ("READONLY", TroubleKind::ReadOnly),
     ("MASTERDOWN", TroubleKind::MasterDown),
@@ -30,7 +33,18 @@ const CODES: [(&str, TroubleKind); 19] = [
 
 impl From<RedisError> for Error {
     fn from(error: RedisError) -> Self {
-        Self::Redis(Trouble { kind: kind_of(&error), detail: error.to_string() })
+        Self::Redis(Trouble { kind: kind_of(&error), detail: short(&error.to_string()) })
+    }
+}
+
+/// What Redis or the system said, fit for a log line and a terminal: in an error of a script may stand what somebody
+/// else has written.
+pub(super) fn short(text: &str) -> String {
+    const SHOWN_CHARS: usize = 400;
+    let text = printable(text.as_bytes());
+    match text.char_indices().nth(SHOWN_CHARS) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text,
     }
 }
 
@@ -47,7 +61,7 @@ fn kind_of(error: &RedisError) -> TroubleKind {
 /// What Redis says in place of NOPERM when the right is missing inside a script.
 const NO_PERMISSION_IN_SCRIPT: &str = "The user executing the script can't";
 
-fn kind_of_text(code: &str, text: &str) -> TroubleKind {
+pub(super) fn kind_of_text(code: &str, text: &str) -> TroubleKind {
     if text.contains(NO_PERMISSION_IN_SCRIPT) {
         return TroubleKind::NoPerm;
     }
@@ -61,6 +75,12 @@ fn kind_of_text(code: &str, text: &str) -> TroubleKind {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_redis_says_is_short_and_fit_for_a_terminal() {
+        assert_eq!(short("ERR id \u{1b}[2J"), "ERR id \\u{1b}[2J");
+        assert_eq!(short(&"ß".repeat(9000)).chars().count(), 401);
+    }
 
     #[test]
     fn codes_are_found_at_the_front_and_inside_a_script_error() {

@@ -5,6 +5,10 @@ mod connect;
 pub mod embedded;
 
 mod error;
+#[cfg(test)]
+mod fuzz;
+#[cfg(test)]
+pub(crate) mod lying;
 mod scan;
 mod script;
 

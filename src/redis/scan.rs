@@ -41,7 +41,7 @@ impl Redis {
         command.arg(cursor.0).arg("MATCH").arg(glob).arg("COUNT").arg(KEYS_PER_CALL);
         let value = self.run(&command).await?;
         let (next, mut keys): (u64, Vec<Vec<u8>>) = redis::from_redis_value(value)
-            .map_err(|cause| Error::Reply { script: "SCAN", detail: cause.to_string() })?;
+            .map_err(|_| Error::Reply { script: "SCAN", detail: "no cursor with keys".to_owned() })?;
         keys.sort_unstable();
         keys.dedup();
         Ok(ScanPage { keys, next: (next != 0).then_some(ScanCursor(next)) })
@@ -54,7 +54,7 @@ impl Redis {
     pub async fn key_count(&self) -> Result<u64> {
         let value = self.run(&redis::cmd("DBSIZE")).await?;
         redis::from_redis_value(value)
-            .map_err(|cause| Error::Reply { script: "DBSIZE", detail: cause.to_string() })
+            .map_err(|_| Error::Reply { script: "DBSIZE", detail: "no count".to_owned() })
     }
 }
 

@@ -12,7 +12,7 @@ use crate::{
         output::{Format, line, or_dash},
     },
     error::{Error, Invalid},
-    order::{Event, Status},
+    order::{Event, Status, is_event_id},
 };
 
 /// How often `watch` asks for what is new.
@@ -132,13 +132,11 @@ impl Watch {
     }
 }
 
-/// What Redis numbers the entries of a stream with: one or two numbers of 64 bits.
 fn event_id(text: &str) -> Result<String, Invalid> {
-    let (ms, count) = text.split_once('-').unwrap_or((text, "0"));
-    match (ms.parse::<u64>(), count.parse::<u64>()) {
-        (Ok(_), Ok(_)) => Ok(text.to_owned()),
-        _ => Err(Invalid::new("event id", text, "is none: pass on an `event_id`, or 0 for the oldest")),
+    if is_event_id(text) {
+        return Ok(text.to_owned());
     }
+    Err(Invalid::new("event id", text, "is none: pass on an `event_id`, or 0 for the oldest"))
 }
 
 fn print(context: &Context, event: &Event) -> anyhow::Result<()> {

@@ -48,7 +48,7 @@ pub(super) fn outcome(
 
 /// The pause that `Retry-After` asks for, in seconds or as a date. None if it asks for none: then the backoff
 /// holds, since a receiver that says 0 would else get all attempts at once.
-fn retry_after(value: &str, now: SystemTime) -> Option<Duration> {
+pub(super) fn retry_after(value: &str, now: SystemTime) -> Option<Duration> {
     let value = value.trim();
     let pause = if !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit()) {
         // More digits than fit are just a very long time.

@@ -8,6 +8,8 @@
 
 mod answer;
 mod client;
+#[cfg(test)]
+mod fuzz;
 mod id;
 mod signature;
 

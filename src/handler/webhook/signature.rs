@@ -51,6 +51,9 @@ pub enum Refused {
         /// How far ahead it may be.
         tolerance: Duration,
     },
+    /// No sender may use such an id: what was signed could be read as another id, time and body.
+    #[error("the id has a dot, so what was signed can be read in more than one way")]
+    Ambiguous,
     /// The header `webhook-signature` has none of version 1.
     #[error("no signature begins with `v1,`")]
     NoSignature,
@@ -89,6 +92,9 @@ impl Signed<'_> {
         }
         if ahead > tolerance {
             return Err(Refused::TooNew { ahead, tolerance });
+        }
+        if self.id.contains('.') {
+            return Err(Refused::Ambiguous);
         }
         let mut given = signatures.split_whitespace().filter_map(|signature| {
             let (version, encoded) = signature.split_once(',')?;
@@ -179,6 +185,15 @@ mod tests {
         }
         let other = Signed { body: br#"{"test": 2432232315}"#, ..SIGNED };
         assert_eq!(other.verify(&secrets(&[SECRET]), SIGNATURE, now_s, TOLERANCE), Err(Refused::Mismatch));
+    }
+
+    #[test]
+    fn what_was_signed_is_not_read_in_another_way() {
+        let sent = Signed { id: "msg", timestamp_s: 1, body: b"2.rest" };
+        let signature = sent.signature(&secrets(&[SECRET]));
+        let read = Signed { id: "msg.1", timestamp_s: 2, body: b"rest" };
+        assert_eq!(read.signature(&secrets(&[SECRET])), signature);
+        assert_eq!(read.verify(&secrets(&[SECRET]), &signature, 2, TOLERANCE), Err(Refused::Ambiguous));
     }
 
     #[test]

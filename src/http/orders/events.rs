@@ -21,7 +21,7 @@ use crate::{
         Api,
         problem::{Kind, Problem},
     },
-    order::{Event, Orders},
+    order::{Event, Orders, is_event_id},
 };
 
 /// How often a follower's events are looked for.
@@ -79,11 +79,6 @@ pub(in crate::http) async fn events(
     let follower = Follower { orders, after, ready: VecDeque::new(), stop, _place: place };
     let stream = Sse::new(follower.stream()).keep_alive(KeepAlive::new().interval(KEEP_ALIVE));
     Ok(stream.into_response())
-}
-
-fn is_event_id(text: &str) -> bool {
-    let number = |part: &str| part.parse::<u64>().is_ok() && part.bytes().all(|byte| byte.is_ascii_digit());
-    text.split_once('-').map_or_else(|| number(text), |(ms, count)| number(ms) && number(count))
 }
 
 /// Where one follower is.

@@ -6,7 +6,7 @@ use std::{
     fs::{self, DirBuilder, File, OpenOptions, TryLockError},
     io::{self, ErrorKind, Read as _, Seek as _, SeekFrom, Write as _},
     os::unix::{ffi::OsStrExt as _, fs::DirBuilderExt as _, net::UnixStream as BlockingUnixStream},
-    path::{Path, PathBuf},
+    path::{Component, Path, PathBuf},
     process::Stdio,
     time::Duration,
 };
@@ -21,6 +21,7 @@ use tokio::{
 use tracing::{info, warn};
 
 use super::EmbeddedError;
+use crate::types::printable;
 
 /// The socket's name in the data directory.
 pub(super) const SOCKET: &str = "redis.sock";
@@ -49,10 +50,16 @@ const LOADING_LIMIT: Duration = Duration::from_secs(600);
 pub(super) const STOP_LIMIT: Duration = Duration::from_secs(30);
 /// How long one question may take; a server that hangs takes the connection but never answers.
 const ASK_LIMIT: Duration = Duration::from_secs(1);
+/// How much of an answer is read: the questions here have short ones.
+const ANSWER_MAX_BYTES: u64 = 4096;
 /// How often waiting looks again.
 const STEP: Duration = Duration::from_millis(10);
 /// How much of the log goes into an error.
 const TAIL_LINES: usize = 10;
+/// How much of the log these are looked for in.
+const TAIL_MAX_BYTES: u64 = 4096;
+/// More than the digits of any process id.
+const PID_MAX_BYTES: u64 = 32;
 
 /// A data directory, and how its server is to run.
 #[derive(Debug, Clone)]
@@ -81,13 +88,17 @@ impl Server {
     /// Checks the path and creates the directory.
     pub(super) fn prepare(data_dir: &Path, port: Option<u16>, durable: bool) -> Result<Self, EmbeddedError> {
         let unusable = |source| EmbeddedError::DataDir { path: data_dir.to_owned(), source };
-        let dir = std::path::absolute(data_dir).map_err(unusable)?;
+        let create = |dir: &Path| DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(unusable);
+        if has_parent(data_dir) {
+            create(data_dir)?;
+        }
+        let dir = absolute(data_dir).map_err(unusable)?;
         let server = Self { dir, port: port.unwrap_or(0), durable };
         let socket = server.socket();
         if socket.as_os_str().len() > SOCKET_PATH_MAX_BYTES {
             return Err(EmbeddedError::SocketPathTooLong { socket, max: SOCKET_PATH_MAX_BYTES });
         }
-        DirBuilder::new().recursive(true).mode(0o700).create(&server.dir).map_err(unusable)?;
+        create(&server.dir)?;
         Ok(server)
     }
 
@@ -112,7 +123,10 @@ impl Server {
             }
             let state = match self.ask("PING").await {
                 Ok(answer) if answer.starts_with("+PONG") => break,
-                Ok(answer) => answer.lines().next().unwrap_or("it closes the connection").to_owned(),
+                Ok(answer) => answer
+                    .lines()
+                    .next()
+                    .map_or_else(|| "it closes the connection".to_owned(), |line| printable(line.as_bytes())),
                 Err(cause) => cause.to_string(),
             };
             if let Some(launched) = launched.take_if(|launched| launched.exit.is_finished()) {
@@ -259,9 +273,9 @@ impl Server {
         let conversation = async {
             let mut stream = UnixStream::connect(self.socket()).await?;
             stream.write_all(format!("{command}\r\nQUIT\r\n").as_bytes()).await?;
-            let mut reply = String::new();
-            stream.read_to_string(&mut reply).await?;
-            Ok(reply)
+            let mut reply = Vec::new();
+            stream.take(ANSWER_MAX_BYTES).read_to_end(&mut reply).await?;
+            Ok(String::from_utf8_lossy(&reply).into_owned())
         };
         let silent = || Err(io::Error::new(ErrorKind::TimedOut, "it takes connections but does not answer"));
         timeout(ASK_LIMIT, conversation).await.unwrap_or_else(|_| silent())
@@ -293,7 +307,7 @@ impl Server {
     }
 
     fn pid(&self) -> String {
-        fs::read_to_string(self.dir.join(PID)).map_or_else(|_| "?".to_owned(), |pid| pid.trim().to_owned())
+        pid(&self.dir.join(PID)).unwrap_or_else(|| "?".to_owned())
     }
 }
 
@@ -307,15 +321,33 @@ async fn reap(mut child: Child) -> String {
     status
 }
 
-/// The last lines of what was logged since `offset`.
-fn tail(log: &Path, offset: u64) -> io::Result<String> {
+/// The process id in a file: it goes into a command line that an error advises, so nothing else will do.
+pub(super) fn pid(file: &Path) -> Option<String> {
+    let mut text = String::new();
+    File::open(file).ok()?.take(PID_MAX_BYTES).read_to_string(&mut text).ok()?;
+    text.trim().parse::<u32>().ok().map(|pid| pid.to_string())
+}
+
+/// The last lines of what was logged since `offset`, fit for a terminal.
+pub(super) fn tail(log: &Path, offset: u64) -> io::Result<String> {
     let mut file = File::open(log)?;
-    file.seek(SeekFrom::Start(offset))?;
+    let end = file.metadata()?.len();
+    file.seek(SeekFrom::Start(offset.max(end.saturating_sub(TAIL_MAX_BYTES))))?;
     let mut bytes = Vec::new();
-    file.read_to_end(&mut bytes)?;
-    let text = String::from_utf8_lossy(&bytes);
-    let lines: Vec<&str> = text.lines().filter(|line| !line.trim().is_empty()).collect();
+    file.take(TAIL_MAX_BYTES).read_to_end(&mut bytes)?;
+    let lines = bytes.split(|byte| *byte == b'\n').map(|line| printable(line.trim_ascii()));
+    let lines: Vec<String> = lines.filter(|line| !line.is_empty()).collect();
     Ok(lines[lines.len().saturating_sub(TAIL_LINES)..].join("\n"))
+}
+
+fn has_parent(path: &Path) -> bool {
+    path.components().any(|part| part == Component::ParentDir)
+}
+
+/// The absolute path of a directory, without `..`: a url would drop that together with the name before it, which may
+/// be a link to somewhere else. Other links stay: they may be what makes the path short enough.
+pub(super) fn absolute(dir: &Path) -> io::Result<PathBuf> {
+    if has_parent(dir) { fs::canonicalize(dir) } else { std::path::absolute(dir) }
 }
 
 /// The url of a unix socket. Percent-encoded, since a path may hold what means something else in a url.
@@ -334,6 +366,33 @@ pub(super) fn url_of(socket: &Path) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_shown_of_files_is_short_and_clean() {
+        let dir = tempfile::TempDir::new().unwrap();
+        let file = dir.path().join("file");
+        let text = format!("{}\nbad \u{1b}[2J config\n\n", "x".repeat(1 << 20));
+        fs::write(&file, &text).unwrap();
+        let shown = tail(&file, 0).unwrap();
+        assert!(shown.ends_with("x\nbad \\u{1b}[2J config") && shown.len() < 5000, "{shown}");
+        assert_eq!(tail(&file, text.len() as u64 - 3).unwrap(), "g");
+        for (text, shown) in
+            [("4711\n", Some("4711")), ("", None), ("1; rm -rf", None), ("99999999999", None)]
+        {
+            fs::write(&file, text).unwrap();
+            assert_eq!(pid(&file).as_deref(), shown, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_data_dir_behind_a_link_and_two_dots_is_where_the_system_says() {
+        let dir = tempfile::TempDir::new().unwrap();
+        fs::create_dir_all(dir.path().join("disk/inner")).unwrap();
+        std::os::unix::fs::symlink(dir.path().join("disk/inner"), dir.path().join("link")).unwrap();
+        let server = Server::prepare(&dir.path().join("link/../data"), None, true).unwrap();
+        assert_eq!(server.dir, fs::canonicalize(dir.path().join("disk/data")).unwrap());
+        assert_eq!(absolute(&dir.path().join("link")).unwrap(), dir.path().join("link"));
+    }
 
     #[test]
     fn a_url_keeps_any_path() {
