@@ -1,5 +1,6 @@
 //! What the network between overdue and Redis can do: lose, cut, stall, and fall silent without a word.
 
+mod lost;
 mod proxy;
 
 use overdue::{

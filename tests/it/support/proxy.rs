@@ -92,7 +92,7 @@ struct Listening {
 
 impl Listening {
     async fn run(self, listener: TcpListener) {
-        let (this, verbs) = (Arc::new(self), Arc::new(verbs::Verbs::new()));
+        let (this, verbs) = (Arc::new(self), Arc::new(verbs::Verbs::default()));
         let mut links = JoinSet::new();
         for number in 0.. {
             let (client, _) = listener.accept().await.expect("a connection");

@@ -104,8 +104,9 @@ impl Pumps<'_> {
                     return Ok(End::Both);
                 }
                 _ => {
-                    to.write_all(&reply).await?;
+                    // First, so that who has the reply finds it counted.
                     self.faults.note_passed(&verb);
+                    to.write_all(&reply).await?;
                 }
             }
         }

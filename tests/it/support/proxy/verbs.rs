@@ -4,22 +4,21 @@ use std::{
     collections::HashMap,
     fs,
     path::Path,
-    sync::{Mutex, PoisonError},
+    sync::{LazyLock, Mutex, MutexGuard, PoisonError},
 };
 
 use super::resp::words;
 
-/// Verbs by the digest that Redis knows their scripts under.
-#[derive(Debug)]
-pub(super) struct Verbs {
-    /// All of `scripts/lua`.
+/// The verbs of the repository, by the digest that Redis knows their scripts under.
+static KNOWN: LazyLock<Known> = LazyLock::new(Known::read);
+
+struct Known {
     names: Vec<String>,
-    by_sha: Mutex<HashMap<String, String>>,
+    by_sha: HashMap<String, String>,
 }
 
-impl Verbs {
-    /// Knows the scripts of the repository, whoever loads them; others are learned when they pass by.
-    pub(super) fn new() -> Self {
+impl Known {
+    fn read() -> Self {
         let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/lua");
         let text = |name: &str| fs::read_to_string(dir.join(format!("{name}.lua"))).expect("a script");
         let files = fs::read_dir(&dir).expect("the scripts").map(|file| file.expect("a file").path());
@@ -33,16 +32,28 @@ impl Verbs {
                 by_sha.insert(sha(&format!("{libs}{}", text(name))), name.clone());
             }
         }
-        Self { names, by_sha: Mutex::new(by_sha) }
+        Self { names, by_sha }
     }
+}
 
+/// Names requests. The scripts of the repository are known, whoever loads them.
+#[derive(Debug, Default)]
+pub(super) struct Verbs {
+    /// Scripts that tests have planted: learned when they pass by.
+    learned: Mutex<HashMap<String, String>>,
+}
+
+impl Verbs {
     /// The name of a request, in lower case.
     pub(super) fn name(&self, request: &[u8]) -> String {
         let words = words(request, 3);
         let word = |at: usize| words.get(at).map(|word| String::from_utf8_lossy(word).to_lowercase());
         let command = word(0).unwrap_or_default();
         match (command.as_str(), word(1)) {
-            ("evalsha", Some(sha)) => self.by_sha().get(&sha).cloned().unwrap_or(command),
+            ("evalsha", Some(sha)) => {
+                let known = KNOWN.by_sha.get(&sha).cloned();
+                known.or_else(|| self.learned().get(&sha).cloned()).unwrap_or(command)
+            }
             ("script", Some(load)) if load == "load" => {
                 self.learn(words.get(2).copied().unwrap_or_default());
                 command
@@ -56,15 +67,15 @@ impl Verbs {
         let Ok(source) = std::str::from_utf8(source) else { return };
         let header = |line: &str| {
             let (name, _) = line.strip_prefix("-- ")?.split_once(": ")?;
-            self.names.iter().find(|known| *known == name).cloned()
+            KNOWN.names.iter().find(|known| *known == name).cloned()
         };
         if let Some(name) = source.lines().rev().find_map(header) {
-            self.by_sha().entry(sha(source)).or_insert(name);
+            self.learned().insert(sha(source), name);
         }
     }
 
-    fn by_sha(&self) -> std::sync::MutexGuard<'_, HashMap<String, String>> {
-        self.by_sha.lock().unwrap_or_else(PoisonError::into_inner)
+    fn learned(&self) -> MutexGuard<'_, HashMap<String, String>> {
+        self.learned.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
