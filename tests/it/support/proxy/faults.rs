@@ -216,7 +216,7 @@ impl Faults {
         self.state().struck.iter().filter(|(found, _)| of_fault(found)).map(|(_, count)| count).sum()
     }
 
-    /// How many replies of this verb came through whole.
+    /// How many replies of this verb came through whole that were no errors.
     pub(crate) fn passed(&self, verb: &str) -> u64 {
         self.state().passed.get(verb).copied().unwrap_or(0)
     }

@@ -104,8 +104,10 @@ impl Pumps<'_> {
                     return Ok(End::Both);
                 }
                 _ => {
-                    // First, so that who has the reply finds it counted.
-                    self.faults.note_passed(&verb);
+                    // First, so that who has the reply finds it counted. NOSCRIPT is no reply of the verb.
+                    if reply[0] != b'-' {
+                        self.faults.note_passed(&verb);
+                    }
                     to.write_all(&reply).await?;
                 }
             }
