@@ -3,6 +3,7 @@
 mod half_open;
 mod lost;
 mod proxy;
+mod pull;
 
 use overdue::{
     duration,

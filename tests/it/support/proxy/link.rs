@@ -86,7 +86,14 @@ impl Pumps<'_> {
                 continue;
             }
             let pending = self.pending().pop_front();
-            let Pending { verb, fault } = pending.ok_or_else(|| io::Error::other("a reply to no request"))?;
+            let Pending { verb, mut fault } =
+                pending.ok_or_else(|| io::Error::other("a reply to no request"))?;
+            // No reply of the verb, which comes again as soon as it is loaded.
+            if reply.starts_with(b"-NOSCRIPT")
+                && let Some(fault) = fault.take()
+            {
+                self.faults.next(&verb, fault);
+            }
             self.faults.pass(Instant::now(), &verb).await;
             if let Some(Fault::Late(time)) = fault {
                 sleep(time).await;
@@ -104,7 +111,7 @@ impl Pumps<'_> {
                     return Ok(End::Both);
                 }
                 _ => {
-                    // First, so that who has the reply finds it counted. NOSCRIPT is no reply of the verb.
+                    // First, so that who has the reply finds it counted.
                     if reply[0] != b'-' {
                         self.faults.note_passed(&verb);
                     }
