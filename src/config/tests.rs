@@ -56,7 +56,7 @@ fn defaults_are_those_of_the_reference() {
     let redis = &config.redis;
     assert_eq!((redis.url.as_ref(), redis.port, redis.prefix.as_str()), (None, None, "overdue"));
     assert_eq!(redis.data_dir, Path::new("./overdue-data"));
-    assert_eq!((redis.connect_timeout, redis.response_timeout), (2 * SECOND, 5 * SECOND));
+    assert_eq!((redis.connect_timeout, redis.response_timeout), (3 * SECOND / 2, 5 * SECOND));
     assert_eq!(config.http.listen, "127.0.0.1:7700".parse().ok());
     assert_eq!(config.log, LogConfig { level: "info".to_owned(), format: LogFormat::Text });
     assert_eq!(config.serve.drain_timeout, 20 * SECOND);

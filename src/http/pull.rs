@@ -28,6 +28,8 @@ use crate::{
 const MAX_WAIT: Duration = Duration::from_secs(30);
 pub(super) const MIN_LEASE: Duration = Duration::from_millis(100);
 pub(super) const MAX_LEASE: Duration = Duration::from_secs(24 * 3600);
+/// How often giving back is tried: the first call may find the connection dead, the next one has a new one.
+const GIVE_BACK_TRIES: usize = 3;
 /// Calls that one request has under way at once, where the engine takes ids one by one.
 pub(super) const AT_ONCE: usize = 16;
 
@@ -174,10 +176,7 @@ async fn take(served: &Arc<Served>, limit: usize, lease: Duration) -> Result<Cla
     tokio::spawn(async move {
         let claimed = served.claim(limit, lease).await;
         if let Err(Ok(Claim { deliveries, .. })) = tell.send(claimed) {
-            let leases: Vec<Lease> = deliveries.iter().map(Delivery::lease).collect();
-            if let Err(cause) = served.queue.release(&leases).await {
-                tracing::warn!(queue = %served.name(), %cause, "a claim whose caller left comes back with its lease");
-            }
+            served.give_back(&deliveries.iter().map(Delivery::lease).collect::<Vec<_>>()).await;
         }
     });
     let claimed = told.await.map_err(|_| Problem::new(Kind::Internal, Kind::Internal.parts().3))?;
@@ -192,7 +191,29 @@ impl Served {
             let (rate_limit, max_crashes) = (settings.rate_limit, Some(settings.max_crashes));
             ClaimOptions { limit, lease, rate_limit, max_crashes }
         };
-        let mut claim = self.queue.claim_with(options).await?;
+        let claim = self.queue.claim_with(options).await?;
+        let taken: Vec<Lease> = claim.deliveries.iter().map(Delivery::lease).collect();
+        let sorted = self.sort(claim).await;
+        if sorted.is_err() {
+            // Nobody gets any of it, and some may be noted as begun: their leases must not run out, since that would
+            // count as the death of a worker.
+            self.give_back(&taken).await;
+        }
+        sorted
+    }
+
+    /// Gives back what was claimed and handed out to nobody.
+    async fn give_back(&self, leases: &[Lease]) {
+        for tries_left in (0..GIVE_BACK_TRIES).rev() {
+            let Err(cause) = self.queue.release(leases).await else { return };
+            if tries_left == 0 {
+                tracing::warn!(queue = %self.name(), %cause, "a claim that nobody got comes back with its lease");
+            }
+        }
+    }
+
+    /// Buries what is outside the contract, and keeps suspects apart.
+    async fn sort(&self, mut claim: Claim) -> Result<Claim> {
         let unreadable = std::mem::take(&mut claim.unreadable);
         if let Some(token) = claim.token.filter(|_| !unreadable.is_empty()) {
             let rejected = unreadable.into_iter();

@@ -44,6 +44,8 @@ pub(crate) use register::due_argument;
 use reply::Reply;
 pub use trace::TraceParent;
 
+use std::time::Duration;
+
 use crate::{
     error::{Error, Result, TroubleKind},
     redis::{Call, Redis, Script},
@@ -77,6 +79,12 @@ impl Queue {
     #[must_use]
     pub fn at(&self, now: ServerTime) -> Self {
         Self { now: Some(now), ..self.clone() }
+    }
+
+    /// The same queue for calls that wait no longer than this for an answer; see [`Redis::within`].
+    #[must_use]
+    pub fn within(&self, limit: Duration) -> Self {
+        Self { redis: self.redis.within(limit), ..self.clone() }
     }
 
     /// The queue that this one keeps beside itself for orders.

@@ -7,7 +7,7 @@ use redis::{
     aio::MultiplexedConnection,
     io::tcp::{TcpSettings, socket2::TcpKeepalive},
 };
-use tokio::sync::Mutex;
+use tokio::{sync::Mutex, time::timeout};
 
 use super::{
     error::short,
@@ -48,6 +48,8 @@ impl Default for Timeouts {
 #[derive(Clone)]
 pub struct Redis {
     inner: Arc<Inner>,
+    /// How long connecting and an answer may take, where that is less than the timeouts say.
+    limit: Option<Duration>,
 }
 
 struct Inner {
@@ -78,7 +80,8 @@ impl Redis {
         let client = Client::open(info).map_err(bad)?;
         let slot = Mutex::new((0, None));
         let (connect_timeout, planted) = (timeouts.connect, Planted::from_env());
-        Ok(Self { inner: Arc::new(Inner { client, config, connect_timeout, slot, planted }) })
+        let inner = Inner { client, config, connect_timeout, slot, planted };
+        Ok(Self { inner: Arc::new(inner), limit: None })
     }
 
     /// A handle of its own to the same server, for which the Lua files of a directory take the place of the
@@ -89,7 +92,16 @@ impl Redis {
         let Inner { client, config, connect_timeout, .. } = &*self.inner;
         let (client, config, connect_timeout) = (client.clone(), config.clone(), *connect_timeout);
         let (slot, planted) = (Mutex::new((0, None)), Planted::from_dir(dir));
-        Self { inner: Arc::new(Inner { client, config, connect_timeout, slot, planted }) }
+        let inner = Inner { client, config, connect_timeout, slot, planted };
+        Self { inner: Arc::new(inner), limit: self.limit }
+    }
+
+    /// The same handle, with the same connection, for a caller who waits no longer than this for a connection, and
+    /// for an answer. Whoever merely drops a call that takes long leaves a half-open connection in its place: only
+    /// a timeout in here drops that.
+    #[must_use]
+    pub fn within(&self, limit: Duration) -> Self {
+        Self { inner: Arc::clone(&self.inner), limit: Some(limit) }
     }
 
     /// Runs one command.
@@ -98,7 +110,12 @@ impl Redis {
     /// [`Error::Redis`], after the connect or the response timeout at the latest.
     pub async fn run(&self, command: &Cmd) -> Result<Value> {
         let (number, mut connection) = self.connection().await?;
-        match connection.send_packed_command(command).await {
+        let sent = connection.send_packed_command(command);
+        let answer = match self.limit {
+            Some(limit) => timeout(limit, sent).await.unwrap_or_else(|_| Err(too_late())),
+            None => sent.await,
+        };
+        match answer {
             Ok(Value::ServerError(error)) => Err(self.failed(number, error.into()).await),
             Ok(value) => Ok(value),
             Err(error) => Err(self.failed(number, error).await),
@@ -161,11 +178,12 @@ impl Redis {
     }
 
     async fn connection(&self) -> Result<(u64, MultiplexedConnection)> {
+        let limit = self.inner.connect_timeout.min(self.limit.unwrap_or(Duration::MAX));
         // One limit for waiting and connecting: else each of a crowd would wait for the attempts before its own.
-        match tokio::time::timeout(self.inner.connect_timeout, self.connect()).await {
+        match timeout(limit, self.connect()).await {
             Ok(connected) => connected,
             Err(_) => {
-                let detail = format!("no connection within {:?}", self.inner.connect_timeout);
+                let detail = format!("no connection within {limit:?}");
                 Err(Trouble { kind: TroubleKind::Unreachable, detail }.into())
             }
         }
@@ -195,6 +213,10 @@ impl Redis {
         }
         error
     }
+}
+
+fn too_late() -> RedisError {
+    std::io::Error::from(std::io::ErrorKind::TimedOut).into()
 }
 
 /// Small commands wait for nobody's ack (nodelay), and a peer that is gone without a word is noticed while

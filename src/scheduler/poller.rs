@@ -66,13 +66,14 @@ pub(crate) async fn run(
             Ok(()) = settings.changed() => continue,
         };
         pulse.busy(false);
+        let begun = Instant::now();
         let pause = match poll(&mut source, limit, &current, &queue, &mut trimmer, &mut pace).await {
             Ok(pause) => {
                 pulse.beat();
                 trouble.recovered();
                 pause
             }
-            Err(error) => trouble.failed(&error),
+            Err(error) => trouble.failed(&error, begun),
         };
         tokio::select! {
             () = stop.cancelled() => return,

@@ -102,11 +102,12 @@ impl Settler {
     /// answer: then it answers stale, which does no harm.
     async fn settle(&mut self, mut round: Round, stop: &CancellationToken) {
         while round.len() > 0 {
+            let begun = Instant::now();
             let Err(error) = self.try_settle(&mut round).await else {
                 self.trouble.recovered();
                 continue;
             };
-            let pause = self.trouble.failed(&error);
+            let pause = self.trouble.failed(&error, begun);
             if self.gives_up(stop) {
                 let (queue, open) = (self.queue.name(), round.len());
                 tracing::error!(%queue, open, cause = %error, "outcomes given up; the ids will be delivered again");

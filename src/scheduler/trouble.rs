@@ -6,7 +6,7 @@ use crate::{error::Error, types::QueueName};
 
 /// First wait after an error. A restart of Redis takes well under a second.
 const FIRST_WAIT: Duration = Duration::from_millis(50);
-/// Longest wait: work resumes at most this long after Redis does.
+/// Longest wait: work resumes at most this long after Redis does, or the `connect_timeout` where that is longer.
 const LONGEST_WAIT: Duration = Duration::from_secs(1);
 /// An error that lasts is repeated in the log this often.
 const REMINDER: Duration = Duration::from_secs(30);
@@ -30,8 +30,8 @@ impl Trouble {
         Self { queue: queue.clone(), task, current: None }
     }
 
-    /// Takes note of an error and answers how long to wait before the next try.
-    pub(super) fn failed(&mut self, error: &Error) -> Duration {
+    /// Takes note of the error of a try that began at an instant, and answers how long to wait before the next one.
+    pub(super) fn failed(&mut self, error: &Error, begun: Instant) -> Duration {
         let (now, kind) = (Instant::now(), kind(error));
         let current = self.current.get_or_insert(Current { kind: "", since: now, logged: now, failures: 0 });
         current.failures += 1;
@@ -47,7 +47,8 @@ impl Trouble {
                 "Redis trouble; trying again"
             );
         }
-        wait(current.failures, rand::random())
+        // Waits count from one beginning to the next: a try that took a whole timeout was wait enough.
+        wait(current.failures, rand::random()).saturating_sub(now.saturating_duration_since(begun))
     }
 
     /// Takes note that it works.
@@ -77,6 +78,15 @@ fn wait(failures: u32, random: f64) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_try_that_took_a_timeout_is_followed_by_the_next_at_once() {
+        let mut trouble = Trouble::new(&QueueName::new("orders").unwrap(), "poll");
+        let error = Error::timeout(LONGEST_WAIT);
+        assert!(trouble.failed(&error, Instant::now() + LONGEST_WAIT) > Duration::ZERO);
+        let Some(begun) = Instant::now().checked_sub(LONGEST_WAIT) else { return };
+        assert_eq!(trouble.failed(&error, begun), Duration::ZERO);
+    }
 
     #[test]
     fn waits_grow_to_a_second_and_no_further() {

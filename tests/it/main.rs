@@ -20,6 +20,7 @@ mod http_pull;
 mod in_process;
 mod lock;
 mod lock_command;
+mod network;
 mod order_intake;
 mod order_process;
 mod order_race;

@@ -2,6 +2,7 @@
 
 pub(crate) mod http;
 pub(crate) mod process;
+pub(crate) mod proxy;
 pub(crate) mod receiver;
 mod server;
 
