@@ -22,13 +22,25 @@ local limit, spend = allowance(wanted, ARGV[4], now, now_us)
 local token = digits(math.max(tonumber(call('HGET', meta, 'token') or 0) + 1, now_us))
 
 local entries, payloads, records, by_id, touched = {}, {}, {}, {}, {}
-local count, any_record = 0, false
+local count, any_record, has_lease = 0, false, false
 
 local function take(id, score, text, record)
   count = count + 1
   entries[2 * count - 1], entries[2 * count] = id, score
   payloads[count], records[count], by_id[id] = text or false, record or false, text or nil
   any_record = any_record or record
+end
+
+-- Before any id is held under the token: what is leased without an end to it would never come back.
+local function begin_lease()
+  if not has_lease then
+    call('ZADD', leases, digits(now + tonumber(ARGV[3])), token)
+    has_lease = true
+  end
+end
+
+local function write_batch()
+  call('HSET', batches, token, cmsgpack.pack({ entries, by_id }))
 end
 
 local leftovers, more_lost = {}, false
@@ -53,8 +65,14 @@ for _, found in ipairs(leftovers) do
     record.retry = score
     local json = cjson.encode(record)
     call('HSET', attempts, id, json)
-    call('ZADD', leased, token, id)
     take(id, score, text, json)
+  end
+end
+if count > 0 then -- all that is known of them is in the batch of the old token, which they now leave
+  begin_lease()
+  write_batch()
+  for i = 1, 2 * count, 2 do
+    call('ZADD', leased, token, entries[i])
   end
 end
 
@@ -64,6 +82,7 @@ local function lease(ids, scores)
   if #ids == 0 then
     return ids, scores
   end
+  begin_lease()
   local arguments = {}
   for i, id in ipairs(ids) do
     arguments[2 * i - 1], arguments[2 * i] = token, id
@@ -124,15 +143,17 @@ while count < limit and rounds < 4 and affordable do
 end
 
 if count > 0 then
-  call('HSET', batches, token, cmsgpack.pack({ entries, by_id }))
-  call('ZADD', leases, digits(now + tonumber(ARGV[3])), token)
   call('HSET', meta, 'token', token)
+elseif has_lease then -- what is due is all leased
+  call('ZREM', leases, token)
 end
-if #taken > 0 then -- the sources, now that all destinations are written
+if #taken > 0 then
+  write_batch()
+  -- The sources, now that all destinations are written; the payloads last, since without its payload an id is not whole.
+  call('ZREM', scheduled, unpack(taken))
   if next(by_id) then
     call('HDEL', payload, unpack(taken))
   end
-  call('ZREM', scheduled, unpack(taken))
 end
 end_leases(touched)
 

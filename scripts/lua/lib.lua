@@ -400,13 +400,13 @@ local function fire(now, now_us, wanted, rate, push, done)
   end
   end_leases(touched)
   if #ids > 0 then
+    call('ZREM', scheduled, unpack(ids))
     if next(texts) then
       call('HDEL', payload, unpack(ids))
     end
     if pasts then
       call('HDEL', attempts, unpack(ids))
     end
-    call('ZREM', scheduled, unpack(ids))
   end
   return { now_us, count, spend(count), impossible(), (more or count == wanted) and 1 or 0, earliest }
 end

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use overdue::{
+    ServerTime,
     error::{Error, Result, TroubleKind},
     queue::{Expected, Lease, Mode, Queue, Settled, State},
     redis::{Redis, Timeouts},
@@ -310,4 +311,30 @@ async fn a_right_that_is_missing_inside_a_script_is_named() {
         trouble(clerk.schedule(&many(1), Mode::Replace, Expected::Anything).await),
         TroubleKind::NoPerm
     );
+}
+
+#[tokio::test]
+async fn a_right_that_is_missing_in_the_middle_of_a_claim_loses_nothing() {
+    let server = RedisServer::start();
+    let rig = Rig::on(&server).await;
+    let url = server.url().replace("redis.sock", "redis.sock?user=clerk&pass=secret");
+    let clerk = Queue::new(Redis::open(&url, PATIENT).unwrap(), "overdue", rig.name().clone());
+    rig.put("a", T0, "p").await;
+    let mut now = T0;
+    for command in ["-zadd", "-hset"] {
+        rig.admin(&["ACL", "SETUSER", "clerk", "reset", "on", ">secret", "~*", "+@all", command]).await;
+        let claim = clerk.at(ServerTime::from_ms(now)).claim(10, LEASE).await;
+        assert_eq!(trouble(claim), TroubleKind::NoPerm, "{command}");
+        now += LEASE_MS; // what is half claimed comes back when its lease ends
+        let delivery = rig.claim_one(now).await;
+        assert_eq!(text(delivery.payload.as_ref()), "p", "{command}, from scheduled");
+
+        now += LEASE_MS;
+        let claim = clerk.at(ServerTime::from_ms(now)).claim(10, LEASE).await;
+        assert_eq!(trouble(claim), TroubleKind::NoPerm, "{command}");
+        now += LEASE_MS;
+        let delivery = rig.claim_one(now).await;
+        assert_eq!(text(delivery.payload.as_ref()), "p", "{command}, from a lost lease");
+        rig.when(now).retry(&[retry_of(&delivery.lease(), 0)], 9).await.unwrap();
+    }
 }

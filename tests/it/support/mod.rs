@@ -120,9 +120,13 @@ pub(crate) fn queue() -> Queue {
 
 /// The same on a server of its own.
 pub(crate) fn queue_on(server: &RedisServer, timeouts: Timeouts) -> Queue {
+    queue_of(Redis::open(&server.url(), timeouts).expect("a valid url"))
+}
+
+/// The same by a handle that stands already.
+pub(crate) fn queue_of(redis: Redis) -> Queue {
     static NUMBER: AtomicU32 = AtomicU32::new(0);
     let name = format!("q{}", NUMBER.fetch_add(1, Ordering::Relaxed));
-    let redis = Redis::open(&server.url(), timeouts).expect("a valid url");
     Queue::new(redis, "overdue", QueueName::new(name).expect("a valid name"))
 }
 
