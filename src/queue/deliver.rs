@@ -49,6 +49,8 @@ impl Queue {
         let (next, impossible, more) = (reply.due_at()?, reply.count()?, reply.count()? > 0);
         let (mut entries, mut payloads, mut records) = (reply.nested()?, reply.nested()?, reply.nested()?);
 
+        let canary = reply.sighting()?;
+
         let mut claim = Claim {
             now,
             token: (token.get() > 0).then_some(token),
@@ -57,6 +59,7 @@ impl Queue {
             next,
             more,
             impossible,
+            canary,
         };
         while entries.len() > 0 {
             let id = entries.bytes()?.unwrap_or_default();
@@ -108,6 +111,7 @@ impl Queue {
             impossible: reply.count()?,
             more: reply.count()? > 0,
             earliest: DueAt::from_ms(reply.int()?).ok(),
+            canary: reply.sighting()?,
         })
     }
 
