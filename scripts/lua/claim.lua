@@ -14,12 +14,14 @@
 --        6 id, score, …
 --        7 payloads by position, nil where there is none; empty if there is none at all
 --        8 records (JSON, see lib.lua) by position, likewise
+--        9 the canary found (see lib.lua), or nil  10 the canary left
 guard()
 local now, now_us = clock(ARGV[1])
 local wanted = tonumber(ARGV[2])
 local max_crashes = tonumber(ARGV[5]) or math.huge
-local limit, spend = allowance(wanted, ARGV[4], now, now_us)
-local token = digits(math.max(tonumber(call('HGET', meta, 'token') or 0) + 1, now_us))
+local state = state_of_queue()
+local limit, spend = allowance(state, wanted, ARGV[4], now, now_us)
+local token = digits(math.max(tonumber(state.token or 0) + 1, now_us))
 
 local entries, payloads, records, by_id, touched = {}, {}, {}, {}, {}
 local count, any_record, has_lease = 0, false, false
@@ -166,4 +168,6 @@ return {
   entries,
   next(by_id) and payloads or {},
   any_record and records or {},
+  state.canary,
+  keep_canary(state.canary, count > 0, now, now_us),
 }

@@ -14,7 +14,10 @@
 --                      or only trace (W3C traceparent) and retry, of an id that was registered in a trace
 --   7 dead       ZSET  id -> when it was buried, in ms
 --   8 meta       HASH  token -> the last token; paused -> 1 while nothing may be claimed;
---                      rate_until -> up to when, in µs, the rate limit is used up
+--                      rate_until -> up to when, in µs, the rate limit is used up;
+--                      canary -> 'born count at': since when in µs it is written, how often it was, and the last
+--                      time in ms. It is written by every claim that takes something, and else once a second. Who
+--                      finds another one than it left, with another `born` or a lower count, knows of a loss
 -- ARGV   as the verb says; `now` is in ms since the epoch, '' takes the clock of Redis
 -- Reply  as the verb says; numbers beyond 14 digits must not pass tostring or cjson, see `digits`
 
@@ -307,21 +310,44 @@ local function next_due(from)
   return after[2] or false
 end
 
+-- What `meta` holds, in one read.
+local function state_of_queue()
+  local values = call('HMGET', meta, 'token', 'paused', 'rate_until', 'canary')
+  return { token = values[1], paused = values[2], rate_until = values[3], canary = values[4] }
+end
+
+-- Writes the canary anew if the script took something, if it is a second old, or lies in the future because the
+-- clock stepped back; one that is missing, or damaged, is born. The count is what others compare: it grows whatever
+-- the clock does. Answers the canary that stands then.
+local function keep_canary(found, took, now, now_us)
+  local born, count, at = (found or ''):match('^(%d+) (%d+) (%d+)$')
+  if not born or #born > 18 or #count > 15 or #at > 15 then
+    born, count, at = digits(now_us), 0, 0
+  end
+  local age = now - tonumber(at)
+  if not took and age >= 0 and age < 1000 then
+    return found
+  end
+  local left = born .. ' ' .. digits(count + 1) .. ' ' .. digits(now)
+  call('HSET', meta, 'canary', left)
+  return left
+end
+
 -- What may be taken now: none while the queue is paused, and what the rate (ids a second, '' for no limit)
 -- leaves. Permits accrue evenly; what was not used is kept for 100 ms, or for one id, so a burst after a
 -- quiet time is a tenth of a second's worth. Answers the limit, and a function that spends it and tells when
 -- to look again.
-local function allowance(limit, rate, now, now_us)
+local function allowance(state, limit, rate, now, now_us)
   local function after_now()
     return next_due('(' .. digits(now))
   end
-  if call('HGET', meta, 'paused') then
+  if state.paused then
     return 0, function() return false end
   elseif rate == '' then
     return limit, after_now
   end
   local interval_us = 1000000 / tonumber(rate)
-  local used_until = tonumber(call('HGET', meta, 'rate_until') or 0)
+  local used_until = tonumber(state.rate_until or 0)
   used_until = math.max(used_until, now_us - math.max(100000, interval_us))
   if used_until > now_us then -- the clock stepped back; without this the queue would wait for the time it had
     used_until = now_us - interval_us
@@ -355,7 +381,8 @@ end
 -- what has to follow the last push and come before the removal. Answers the reply of the verb.
 local function fire(now, now_us, wanted, rate, push, done)
   local count, earliest, touched, more = 0, 0, {}, false
-  local limit, spend = allowance(wanted, rate, now, now_us)
+  local state = state_of_queue()
+  local limit, spend = allowance(state, wanted, rate, now, now_us)
 
   local function hand_over(id, due, text, trace)
     push(id, due, text, trace)
@@ -408,5 +435,8 @@ local function fire(now, now_us, wanted, rate, push, done)
       call('HDEL', attempts, unpack(ids))
     end
   end
-  return { now_us, count, spend(count), impossible(), (more or count == wanted) and 1 or 0, earliest }
+  return {
+    now_us, count, spend(count), impossible(), (more or count == wanted) and 1 or 0, earliest,
+    state.canary, keep_canary(state.canary, count > 0, now, now_us),
+  }
 end

@@ -17,10 +17,12 @@
 --        7 1 if the ids of part 9 begin with one that can be expired at once, else 0
 --        8 the earliest deadline among the expired in ms, 0 if none
 --        9 ids, in the order of their deadlines
+--       10 the canary found (see lib.lua), or nil  11 the canary left
 guard_orders()
 local now, now_us = clock(ARGV[1])
 local wanted, horizon, retain, notify = tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[5], ARGV[6] == '1'
-local limit, spend = allowance(wanted, ARGV[4], now, now_us)
+local state = state_of_queue()
+local limit, spend = allowance(state, wanted, ARGV[4], now, now_us)
 local MAX_NOTICE_BYTES = 4 * 1024 * 1024 -- copying 4 MiB takes Redis a few ms
 
 local WHY = {
@@ -116,4 +118,5 @@ local more = waits and (#handled < limit or limit == wanted)
 return {
   now_us, counts.expired, counts.dropped, counts.buried,
   spend(#handled), impossible(), more and 1 or 0, earliest, ids,
+  state.canary, keep_canary(state.canary, #handled > 0, now, now_us),
 }

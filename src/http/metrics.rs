@@ -1,4 +1,5 @@
-//! `/metrics`: the Prometheus text format. One series for each queue and name, so as many as there are queues.
+//! `/metrics`: the Prometheus text format. One series for each queue and name, and two for losses, so as many as there
+//! are queues.
 
 use std::fmt::Write as _;
 
@@ -10,7 +11,7 @@ use futures_util::future::join_all;
 use http::header;
 
 use super::{Api, queues::overdue};
-use crate::{queue::Counts, types::QueueName};
+use crate::{queue::Counts, scheduler::Losses, types::QueueName};
 
 /// A gauge: its name behind `overdue_queue_`, its help, and its value.
 type Gauge = (&'static str, &'static str, fn(&Counts) -> f64);
@@ -43,28 +44,36 @@ pub(super) async fn metrics(State(api): State<Api>) -> Response {
     }))
     .await;
     let content_type = [(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")];
-    (content_type, render(&counts)).into_response()
+    let losses: Vec<_> = api.queues.values().map(|served| (served.name(), served.pulse.losses())).collect();
+    (content_type, render(&counts, &losses)).into_response()
 }
 
-fn render(counts: &[(&QueueName, Option<Counts>)]) -> String {
+fn render(counts: &[(&QueueName, Option<Counts>)], losses: &[(&QueueName, Losses)]) -> String {
     let mut text = String::new();
-    head(&mut text, "overdue_build_info", "The version that runs.");
+    head(&mut text, "overdue_build_info", "gauge", "The version that runs.");
     let _ = writeln!(text, "overdue_build_info{{version=\"{}\"}} 1", env!("CARGO_PKG_VERSION"));
-    head(&mut text, "overdue_queue_up", "1 if Redis tells how much is where.");
+    head(&mut text, "overdue_queue_up", "gauge", "1 if Redis tells how much is where.");
     for (queue, counts) in counts {
         let _ = writeln!(text, "overdue_queue_up{{queue=\"{queue}\"}} {}", u8::from(counts.is_some()));
     }
     for (name, help, value) in GAUGES {
-        head(&mut text, &format!("overdue_queue_{name}"), help);
+        head(&mut text, &format!("overdue_queue_{name}"), "gauge", help);
         for (queue, counts) in counts {
             if let Some(counts) = counts {
                 let _ = writeln!(text, "overdue_queue_{name}{{queue=\"{queue}\"}} {}", value(counts));
             }
         }
     }
+    let name = "overdue_queue_data_losses_total";
+    head(&mut text, name, "counter", "How often this process found that Redis had lost data of the queue.");
+    for (queue, Losses { data_lost, rolled_back }) in losses {
+        for (kind, count) in [("data_lost", data_lost), ("rolled_back", rolled_back)] {
+            let _ = writeln!(text, "{name}{{queue=\"{queue}\",kind=\"{kind}\"}} {count}");
+        }
+    }
     text
 }
 
-fn head(text: &mut String, name: &str, help: &str) {
-    let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} gauge");
+fn head(text: &mut String, name: &str, kind: &str, help: &str) {
+    let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} {kind}");
 }

@@ -11,6 +11,7 @@ use utoipa::ToSchema;
 use super::{Api, Served, deadlines::json, extract::OnQueue, problem::Problem, schema::OneQueue};
 use crate::{
     queue::Counts,
+    scheduler::Losses,
     types::{DueAt, QueueName},
 };
 
@@ -39,6 +40,9 @@ pub(super) struct Queue {
     /// How long ago the oldest deadline passed that was not claimed yet.
     #[schema(minimum = 0)]
     overdue_ms: u64,
+    /// How often this process found that Redis had lost data of the queue; see the log.
+    #[schema(minimum = 0)]
+    data_losses: u64,
 }
 
 /// All queues.
@@ -54,6 +58,7 @@ pub(super) fn overdue(counts: &Counts) -> Duration {
 
 async fn look_at(served: &Served) -> crate::Result<Queue> {
     let counts = served.queue.counts().await?;
+    let Losses { data_lost, rolled_back } = served.pulse.losses();
     Ok(Queue {
         queue: served.name().clone(),
         handler: served.handler,
@@ -64,6 +69,7 @@ async fn look_at(served: &Served) -> crate::Result<Queue> {
         dead: counts.dead,
         next_due_at: counts.next_due_at,
         overdue_ms: overdue(&counts).as_millis() as u64,
+        data_losses: data_lost + rolled_back,
     })
 }
 
@@ -74,7 +80,8 @@ async fn look_at(served: &Served) -> crate::Result<Queue> {
         (status = 200, description = "All of them.", body = Queues,
             example = json!({"queues": [{"queue": "orders", "handler": "webhook", "paused": false,
                 "scheduled": 1200, "due": 0, "leased": 3, "dead": 1,
-                "next_due_at": "2026-01-01T00:30:00.000Z", "overdue_ms": 0}]})),
+                "next_due_at": "2026-01-01T00:30:00.000Z", "overdue_ms": 0,
+                "data_losses": 0}]})),
     ),
     security(("bearer" = ["read"])),
 )]
@@ -95,7 +102,8 @@ pub(super) async fn list(
         (status = 200, description = "How much is where.", body = Queue,
             example = json!({"queue": "orders", "handler": "webhook", "paused": false,
                 "scheduled": 1200, "due": 0, "leased": 3, "dead": 1,
-                "next_due_at": "2026-01-01T00:30:00.000Z", "overdue_ms": 0})),
+                "next_due_at": "2026-01-01T00:30:00.000Z", "overdue_ms": 0,
+                "data_losses": 0})),
     ),
     security(("bearer" = ["read"])),
 )]

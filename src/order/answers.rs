@@ -8,7 +8,7 @@ use utoipa::ToSchema;
 use super::fields::{Fields, RESERVED};
 use crate::{
     error::{Error, Result},
-    queue::{Cursor, Due},
+    queue::{Cursor, Due, Sighting},
     types::{DueAt, Id, QueueName, ServerTime},
 };
 
@@ -239,6 +239,8 @@ pub(super) struct Expired {
     pub(super) earliest: Option<DueAt>,
     /// The ids to name in the next call.
     pub(super) upcoming: Vec<Vec<u8>>,
+    /// What became of the canary.
+    pub(super) canary: Sighting,
 }
 
 /// A page of `list`.

@@ -111,6 +111,6 @@ impl Source for Expirer {
         }
         self.upcoming = expired.upcoming;
         let (more, next, impossible) = (expired.more, expired.next, expired.impossible);
-        Ok(Ticked { now: expired.now, more, next, impossible })
+        Ok(Ticked { now: expired.now, more, next, impossible, canary: expired.canary })
     }
 }

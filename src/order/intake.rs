@@ -7,7 +7,7 @@ use tokio_util::sync::CancellationToken;
 use super::{Created, Fields, NewOrder, Orders, lifecycle::MAX_ORDERS_PER_CALL};
 use crate::{
     error::Result,
-    queue::{ClaimOptions, Delivery, Due, Lease, Rejected, Unreadable},
+    queue::{Claim, ClaimOptions, Delivery, Due, Lease, Rejected, Unreadable},
     scheduler::{self, Pulse, Settings, Source, Ticked},
     types::{DueAt, Token},
 };
@@ -95,7 +95,8 @@ impl Source for Intake {
             // On an error the lease runs out, and the entries come back.
             self.admit(token, &claim.deliveries, claim.unreadable).await?;
         }
-        Ok(Ticked { now: claim.now, more: claim.more, next: claim.next, impossible: claim.impossible })
+        let Claim { now, more, next, impossible, canary, .. } = claim;
+        Ok(Ticked { now, more, next, impossible, canary })
     }
 }
 

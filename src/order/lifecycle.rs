@@ -184,6 +184,7 @@ impl Orders {
             more: reply.count()? > 0,
             earliest: DueAt::from_ms(reply.int()?).ok(),
             upcoming: reply.nested()?.strings()?,
+            canary: reply.sighting()?,
         })
     }
 

@@ -8,7 +8,7 @@ use std::{
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::{Cursor, TraceParent};
+use super::{Cursor, Sighting, TraceParent};
 use crate::types::{DueAt, Id, Payload, QueueName, ServerTime, Token};
 
 /// When something is due: at an instant, or some time from now by the clock of Redis.
@@ -248,6 +248,8 @@ pub struct Claim {
     pub more: bool,
     /// How many entries have an impossible score and wait for `reject`.
     pub impossible: u64,
+    /// What became of the canary.
+    pub canary: Sighting,
 }
 
 /// A place in Redis that due ids are handed to, inside the claiming script.
@@ -283,6 +285,8 @@ pub struct Fired {
     pub more: bool,
     /// How many entries have an impossible score and wait for `reject`.
     pub impossible: u64,
+    /// What became of the canary.
+    pub canary: Sighting,
 }
 
 /// Whether `ack` and its kin were still entitled to speak for the id.

@@ -55,6 +55,8 @@ impl Queue {
             return Err(Error::Reply { script: "claim", detail });
         }
 
+        let canary = reply.sighting()?;
+
         let mut claim = Claim {
             now,
             token: (token.get() > 0).then_some(token),
@@ -63,6 +65,7 @@ impl Queue {
             next,
             more,
             impossible,
+            canary,
         };
         while entries.len() > 0 {
             let (id, score) = (entries.string()?, entries.string()?);
@@ -113,6 +116,7 @@ impl Queue {
             impossible: reply.count()?,
             more: reply.count()? > 0,
             earliest: DueAt::from_ms(reply.int()?).ok(),
+            canary: reply.sighting()?,
         })
     }
 

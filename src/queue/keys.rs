@@ -68,7 +68,12 @@ impl Keys {
         &self.all[..PARTS.len()]
     }
 
-    /// The same and `fired`, for the sinks.
+    /// Those of them that hold ids and what is known of them: all but `meta`.
+    pub(super) fn of_ids(&self) -> &[String] {
+        &self.all[..PARTS.len() - 1]
+    }
+
+    /// The common ones and `fired`, for the sinks.
     pub(super) fn with_fired(&self) -> &[String] {
         &self.all
     }
@@ -107,6 +112,7 @@ mod tests {
         assert_eq!(keys.common()[0], "overdue:{orders}:scheduled");
         assert_eq!(keys.common()[1], "overdue:{orders}:payload");
         assert_eq!(keys.with_fired()[8], "overdue:{orders}:fired");
+        assert_eq!([keys.of_ids(), &["overdue:{orders}:meta".to_owned()]].concat(), keys.common());
         assert_eq!(keys.events(), "overdue:{orders}:events");
     }
 

@@ -20,6 +20,7 @@
 
 mod adopt;
 mod answers;
+mod canary;
 mod cursor;
 mod deliver;
 #[cfg(test)]
@@ -37,6 +38,7 @@ pub use answers::{
     Rejected, Rescheduled, Retried, Retry, Scheduled, Settled, Shown, ShownLease, Sink, SinkKind, State,
     Unreadable,
 };
+pub use canary::{Canary, Sighting, Watched};
 pub use cursor::Cursor;
 use keys::Keys;
 use redis::Value;
@@ -112,7 +114,7 @@ impl Queue {
         self.keys.pattern()
     }
 
-    /// True if Redis holds any key of it. A queue that only ever ran empty holds none.
+    /// True if Redis holds any key of it, as it does of every queue that was ever polled or had an id.
     ///
     /// # Errors
     /// If Redis does not answer.
@@ -123,13 +125,23 @@ impl Queue {
         Ok(Reply::new("EXISTS", Value::Array(vec![reply]))?.count()? > 0)
     }
 
-    /// Removes every id in every state, and all that is known of them. What a sink has fired stays.
+    /// Removes every id in every state, and all that is known of them. What a sink has fired stays, and so does what
+    /// is known of the queue: its last token, its canary (this is no loss of data), and whether it is paused.
     ///
     /// # Errors
     /// If Redis does not answer.
     pub async fn purge(&self) -> Result<()> {
+        self.unlink(self.keys.of_ids()).await
+    }
+
+    /// The same with what is known of the queue: for one that nobody will poll again.
+    pub(crate) async fn remove(&self) -> Result<()> {
+        self.unlink(self.keys.common()).await
+    }
+
+    async fn unlink(&self, keys: &[String]) -> Result<()> {
         let mut command = redis::cmd("UNLINK");
-        command.arg(self.keys.common());
+        command.arg(keys);
         self.redis.run(&command).await.map(drop)
     }
 

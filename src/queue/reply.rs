@@ -23,6 +23,10 @@ impl Reply {
         }
     }
 
+    pub(crate) fn script(&self) -> &'static str {
+        self.script
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.values.len()
     }

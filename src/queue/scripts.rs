@@ -23,6 +23,7 @@ scripts! { LIB;
     CLAIM = "claim",
     FIRE_STREAM = "fire_stream",
     FIRE_LIST = "fire_list",
+    WATCH = "watch",
     BEGIN = "begin",
     ACK = "ack",
     RETRY = "retry",

@@ -10,6 +10,7 @@
 //! together. Any number of processes can run the same queue: the scripts keep them apart.
 
 mod breaker;
+mod canary;
 mod keeper;
 mod load;
 mod pace;
@@ -24,7 +25,7 @@ mod worker;
 use std::{sync::Arc, time::Duration};
 
 pub(crate) use poller::{Source, Ticked, run as poll};
-pub use pulse::Pulse;
+pub use pulse::{Losses, Pulse};
 pub use settings::Settings;
 use tokio::{
     sync::{Semaphore, mpsc, watch},

@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     Pulse, Settings,
     breaker::Breaker,
+    canary::Watcher,
     keeper::Leases,
     pace::Pace,
     trimmer::Trimmer,
@@ -20,7 +21,7 @@ use super::{
 };
 use crate::{
     error::Result,
-    queue::{ClaimOptions, Queue, Rejected, Sink, Unreadable},
+    queue::{ClaimOptions, Fired, Queue, Rejected, Sighting, Sink, Unreadable, Watched},
     types::{DueAt, ServerTime},
 };
 
@@ -35,7 +36,12 @@ pub(crate) struct Ticked {
     pub(crate) next: Option<DueAt>,
     /// How many entries have an impossible score.
     pub(crate) impossible: u64,
+    /// What became of the canary.
+    pub(crate) canary: Sighting,
 }
+
+/// While there is no room nothing is polled, but data can be lost: the canary is looked at this often.
+const WATCH_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Where the poller takes from and gives to: a handler's worker, an in-Redis sink, or orders.
 pub(crate) trait Source: Send {
@@ -55,7 +61,8 @@ pub(crate) async fn run(
     stop: CancellationToken,
 ) {
     let mut trouble = Trouble::new(queue.name(), "poll");
-    let (mut trimmer, mut pace) = (Trimmer::default(), Pace::default());
+    let watcher = Watcher::new(queue.name(), pulse.clone());
+    let mut poll = Poll { watcher, trimmer: Trimmer::default(), pace: Pace::default() };
     loop {
         let current = settings.borrow_and_update().clone();
         pulse.busy(true);
@@ -64,10 +71,18 @@ pub(crate) async fn run(
             limit = source.room(&current) => limit,
             // The room is another one then.
             Ok(()) = settings.changed() => continue,
+            () = tokio::time::sleep(WATCH_INTERVAL.max(current.poll_interval)) => {
+                let begun = Instant::now();
+                match poll.watch(&queue).await {
+                    Ok(()) => trouble.recovered(),
+                    Err(error) => drop(trouble.failed(&error, begun)),
+                }
+                continue;
+            }
         };
         pulse.busy(false);
         let begun = Instant::now();
-        let pause = match poll(&mut source, limit, &current, &queue, &mut trimmer, &mut pace).await {
+        let pause = match poll.once(&mut source, limit, &current, &queue).await {
             Ok(pause) => {
                 pulse.beat();
                 trouble.recovered();
@@ -83,32 +98,48 @@ pub(crate) async fn run(
     }
 }
 
-/// One tick, and how long to sleep after it.
-async fn poll(
-    source: &mut impl Source,
-    limit: usize,
-    settings: &Settings,
-    queue: &Queue,
-    trimmer: &mut Trimmer,
-    pace: &mut Pace,
-) -> Result<Duration> {
-    // Before the tick: behind it, it would delay the deadline that the pause is for.
-    trimmer.trim(queue, settings).await?;
-    let sent = Instant::now();
-    let ticked = source.tick(pace.limit(limit), settings).await?;
-    let took = sent.elapsed();
-    pace.note(took);
-    // Redis read its clock about half a round trip ago.
-    let age = took / 2;
-    if ticked.impossible > 0 {
-        let moved = queue.reject().await?;
-        // None, if they wait for earlier deliveries of the same ids to end.
-        if moved > 0 {
-            let queue = queue.name();
-            tracing::warn!(%queue, moved, "entries with an impossible score are now in the dead set");
+/// What polls remember of those before them.
+struct Poll {
+    watcher: Watcher,
+    trimmer: Trimmer,
+    pace: Pace,
+}
+
+impl Poll {
+    /// One tick, and how long to sleep after it.
+    async fn once(
+        &mut self,
+        source: &mut impl Source,
+        limit: usize,
+        settings: &Settings,
+        queue: &Queue,
+    ) -> Result<Duration> {
+        // Before the tick: behind it, it would delay the deadline that the pause is for.
+        self.trimmer.trim(queue, settings).await?;
+        let sent = Instant::now();
+        let ticked = source.tick(self.pace.limit(limit), settings).await?;
+        let took = sent.elapsed();
+        self.pace.note(took);
+        // Redis read its clock about half a round trip ago.
+        let age = took / 2;
+        self.watcher.note(ticked.now, ticked.canary);
+        if ticked.impossible > 0 {
+            let moved = queue.reject().await?;
+            // None, if they wait for earlier deliveries of the same ids to end.
+            if moved > 0 {
+                let queue = queue.name();
+                tracing::warn!(%queue, moved, "entries with an impossible score are now in the dead set");
+            }
         }
+        Ok(pause(&ticked, settings.poll_interval).saturating_sub(age))
     }
-    Ok(pause(&ticked, settings.poll_interval).saturating_sub(age))
+
+    /// Only looks whether the data is still there.
+    async fn watch(&mut self, queue: &Queue) -> Result<()> {
+        let Watched { now, canary, .. } = queue.watch().await?;
+        self.watcher.note(now, canary);
+        Ok(())
+    }
 }
 
 /// Promise P8: sleep until the next deadline, at most one poll interval. Due ids that could not be taken,
@@ -149,8 +180,8 @@ impl Source for ToWorker {
         let claimed = self.queue.claim_with(options).await;
         let claim = claimed.inspect_err(|_| self.end_probe())?;
         let taken = claim.deliveries.len() + claim.unreadable.len();
-        let ticked =
-            Ticked { now: claim.now, more: claim.more, next: claim.next, impossible: claim.impossible };
+        let (now, more, next) = (claim.now, claim.more, claim.next);
+        let ticked = Ticked { now, more, next, impossible: claim.impossible, canary: claim.canary };
         if claim.deliveries.is_empty() {
             self.end_probe();
         }
@@ -202,11 +233,12 @@ impl Source for ToSink {
             let lateness_ms = fired.now.since(earliest).as_millis() as u64;
             tracing::debug!(queue = %self.queue.name(), count = fired.count, lateness_ms, "fired");
         }
-        Ok(Ticked { now: fired.now, more: fired.more, next: fired.next, impossible: fired.impossible })
+        let Fired { now, more, next, impossible, canary, .. } = fired;
+        Ok(Ticked { now, more, next, impossible, canary })
     }
 }
 
-/// Takes nothing: workers outside do. It only looks how many entries are impossible.
+/// Takes nothing: workers outside do. It only looks how many entries are impossible, and whether data was lost.
 pub(super) struct ToNobody(Queue);
 
 impl ToNobody {
@@ -221,8 +253,8 @@ impl Source for ToNobody {
     }
 
     async fn tick(&mut self, _limit: usize, _settings: &Settings) -> Result<Ticked> {
-        let counts = self.0.counts().await?;
-        Ok(Ticked { now: counts.now, more: false, next: None, impossible: counts.impossible })
+        let Watched { now, impossible, canary } = self.0.watch().await?;
+        Ok(Ticked { now, more: false, next: None, impossible, canary })
     }
 }
 
@@ -230,12 +262,16 @@ impl Source for ToNobody {
 mod tests {
     use super::*;
 
+    use crate::queue::Canary;
+
     const POLL_INTERVAL: Duration = Duration::from_millis(100);
 
     fn pause_ms(next_in_ms: Option<i64>, more: bool) -> u64 {
         let now_ms = 1_767_225_600_000;
         let next = next_in_ms.map(|ms| DueAt::from_ms(now_ms + ms).unwrap());
-        let ticked = Ticked { now: ServerTime::from_ms(now_ms), more, next, impossible: 0 };
+        let now = ServerTime::from_ms(now_ms);
+        let canary = Sighting { found: None, left: Canary { born_us: 1, count: 1, at: now } };
+        let ticked = Ticked { now, more, next, impossible: 0, canary };
         pause(&ticked, POLL_INTERVAL).as_millis() as u64
     }
 

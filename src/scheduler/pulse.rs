@@ -1,9 +1,11 @@
-//! Whether a poller is alive: for probes from outside.
+//! Whether a poller is alive, and what it has noticed: for probes from outside.
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
+
+use super::canary::Loss;
 
 /// Beyond two poll intervals: longer than the pauses after errors, and than a slow answer of Redis.
 const GRACE: Duration = Duration::from_secs(5);
@@ -17,22 +19,47 @@ struct State {
     last_good: Option<Instant>,
     /// True while the handlers have all they can take: nothing is polled then, and all is well.
     busy: bool,
+    losses: Losses,
+}
+
+/// How often a poller has noticed that Redis had lost data of its queue, since its process started.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Losses {
+    /// All of it: a flush, a deletion, a restart without persistence.
+    pub data_lost: u64,
+    /// What was written lately: a cut AOF, a failover to a replica that was behind.
+    pub rolled_back: u64,
 }
 
 impl Pulse {
     /// True if a poll succeeded lately, or none is wanted because the handlers are busy.
     #[must_use]
     pub fn is_good(&self, poll_interval: Duration) -> bool {
-        let State { last_good, busy } = *self.state();
+        let State { last_good, busy, .. } = *self.state();
         last_good.is_some_and(|at| busy || at.elapsed() <= poll_interval.saturating_mul(2) + GRACE)
     }
 
     pub(super) fn beat(&self) {
-        *self.state() = State { last_good: Some(Instant::now()), busy: false };
+        let mut state = self.state();
+        (state.last_good, state.busy) = (Some(Instant::now()), false);
     }
 
     pub(super) fn busy(&self, busy: bool) {
         self.state().busy = busy;
+    }
+
+    /// How often data was lost, as far as this poller noticed.
+    #[must_use]
+    pub fn losses(&self) -> Losses {
+        self.state().losses
+    }
+
+    pub(super) fn lost(&self, loss: Loss) {
+        let losses = &mut self.state().losses;
+        match loss {
+            Loss::All => losses.data_lost += 1,
+            Loss::RolledBack { .. } => losses.rolled_back += 1,
+        }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

@@ -1,11 +1,12 @@
 //! schedule, reschedule, cancel.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use overdue::queue::{Cancelled, Due, Expected, Mode, Registration, Rescheduled, Scheduled, Settled, State};
 
 use crate::support::{
-    LEASE_MS, Rig, STREAM, T0, at_ms, due, id, ids, many, queue, registration, rejected, retry_of, text,
+    LEASE_MS, NOTHING, Rig, STREAM, T0, at_ms, due, id, ids, many, queue, registration, rejected, retry_of,
+    text,
 };
 
 const LATER: i64 = T0 + 60_000;
@@ -256,16 +257,20 @@ async fn moving_a_revived_id_leaves_no_trace_in_the_dead_set() {
 }
 
 #[tokio::test]
-async fn purge_removes_every_key_but_the_stream() {
+async fn purge_removes_all_ids_and_keeps_the_stream_and_what_is_known_of_the_queue() {
     let rig = Rig::new().await;
     rig.put("fired", T0, "").await;
     rig.when(T0).fire(STREAM, 10, None).await.unwrap();
     rig.buried("dead", "p").await;
     rig.leased("leased", "p").await;
     rig.put("scheduled", T0, "p").await;
-    assert!(rig.exists().await.unwrap());
+    rig.pause(true).await.unwrap();
+    let meta = async || rig.on_key::<BTreeMap<String, String>>("HGETALL", "meta", NOTHING).await;
+    let before = meta().await;
+    assert_eq!(before.keys().collect::<Vec<_>>(), ["canary", "paused", "token"]);
     rig.purge().await.unwrap();
-    assert_eq!(rig.keys().await, ["fired"]);
-    assert!(!rig.exists().await.unwrap());
+    assert_eq!(rig.keys().await, ["fired", "meta"]);
+    assert_eq!(meta().await, before);
+    assert!(rig.exists().await.unwrap());
     assert!(!queue().exists().await.unwrap());
 }

@@ -1,6 +1,7 @@
 //! One binary for all tests that need a Redis.
 
 mod adopt;
+mod canary;
 mod cli;
 mod command;
 mod dead;
@@ -20,6 +21,7 @@ mod http_pull;
 mod in_process;
 mod lock;
 mod lock_command;
+mod lost_data;
 mod model;
 mod network;
 mod order_intake;

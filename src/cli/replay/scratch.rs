@@ -43,7 +43,7 @@ impl Scratch {
             if let Err(cause) = server.stop().await {
                 eprintln!("overdue: the server of this replay may still run: {cause}");
             }
-        } else if let Err(cause) = self.queue.purge().await {
+        } else if let Err(cause) = self.queue.remove().await {
             eprintln!("overdue: keys {} may be left in Redis: {cause}", self.queue.key_pattern());
         }
     }

@@ -82,6 +82,11 @@ impl RedisServer {
         format!("unix://{}", self.socket().display())
     }
 
+    /// A file in its directory.
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.dir.join(name)
+    }
+
     /// Ends the process without a chance to write anything; its files stay.
     pub(crate) fn kill9(&mut self) {
         let mut stdin = self.keeper.stdin.take().expect("the keeper's stdin is held until now");
@@ -109,7 +114,7 @@ impl RedisServer {
     }
 
     fn socket(&self) -> PathBuf {
-        self.dir.join("redis.sock")
+        self.path("redis.sock")
     }
 
     fn wait_until_it_listens(&self) {
