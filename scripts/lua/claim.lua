@@ -19,7 +19,7 @@ guard()
 local now, now_us = clock(ARGV[1])
 local wanted = tonumber(ARGV[2])
 local max_crashes = tonumber(ARGV[5]) or math.huge
-local state = state_of_queue()
+local state = state_of_queue(now, now_us)
 local limit, spend = allowance(state, wanted, ARGV[4], now, now_us)
 local token = digits(math.max(tonumber(state.token or 0) + 1, now_us))
 
@@ -49,6 +49,7 @@ local leftovers, more_lost = {}, false
 if limit > 0 then
   leftovers, more_lost = lost(now, limit, touched)
 end
+local moved = {}
 for _, found in ipairs(leftovers) do
   local id, old_token, score, text, record = unpack(found)
   record.crashes = record.crashes + 1
@@ -67,15 +68,14 @@ for _, found in ipairs(leftovers) do
     record.retry = score
     local json = cjson.encode(record)
     call('HSET', attempts, id, json)
+    moved[#moved + 1], moved[#moved + 2] = token, id
     take(id, score, text, json)
   end
 end
-if count > 0 then -- all that is known of them is in the batch of the old token, which they now leave
+if #moved > 0 then -- all that is known of them is in the batch of the old token, which they now leave
   begin_lease()
   write_batch()
-  for i = 1, 2 * count, 2 do
-    call('ZADD', leased, token, entries[i])
-  end
+  call('ZADD', leased, unpack(moved))
 end
 
 -- Leases those due ids that are free, and answers them. NX finds leased ones at no cost: the number of

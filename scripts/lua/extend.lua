@@ -5,7 +5,8 @@
 --        3… at most 1000 times token, id ('' speaks for the whole claim)
 -- Reply  for each item the new end of the lease in ms, or 0 stale
 guard()
-local now = clock(ARGV[1])
+local now, now_us = clock(ARGV[1])
+state_of_queue(now, now_us) -- for the ends that a step of the clock has left behind
 local lease_end = now + tonumber(ARGV[2])
 local reply = {}
 for i = 3, #ARGV, 2 do

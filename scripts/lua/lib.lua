@@ -34,8 +34,10 @@ local function digits(number)
 end
 
 -- The instant in ms and in µs. To be called once: before Redis 7.2 TIME moves inside a script.
+local is_virtual = false
 local function clock(now)
   if now ~= '' then
+    is_virtual = true
     return tonumber(now), tonumber(now) * 1000
   end
   local time = call('TIME')
@@ -201,10 +203,20 @@ local function forget_dead(id)
   return removed
 end
 
+-- A hold without an end of its lease would last for ever, and no script leaves one behind. Half a script does, which
+-- Redis runs from a log that was cut inside of it. The oldest hold is looked at, and given an end if it has none.
+local function end_endless(now)
+  local oldest = call('ZRANGE', leased, 0, 0, 'WITHSCORES')[2]
+  if oldest and not call('ZSCORE', leases, digits(oldest)) then
+    call('ZADD', leases, digits(now), digits(oldest))
+  end
+end
+
 -- At most `limit` ids whose lease ran out, as {id, token, score, payload, record}. They are still leased;
 -- the caller moves them and ends their leases. 16 tokens a call bound the work when most are finished;
 -- the second answer is true if there may be more of them.
 local function lost(now, limit, touched)
+  end_endless(now)
   local found = {}
   local tokens = call('ZRANGEBYSCORE', leases, '-inf', digits(now), 'LIMIT', 0, 16)
   for _, token in ipairs(tokens) do
@@ -310,18 +322,20 @@ local function next_due(from)
   return after[2] or false
 end
 
--- What `meta` holds, in one read.
-local function state_of_queue()
-  local values = call('HMGET', meta, 'token', 'paused', 'rate_until', 'canary')
-  return { token = values[1], paused = values[2], rate_until = values[3], canary = values[4] }
+-- Since when it is written, how often it was, and when last; nil if it is missing or damaged.
+local function parts_of_canary(found)
+  local born, count, at = (found or ''):match('^(%d+) (%d+) (%d+)$')
+  if born and #born <= 18 and #count <= 15 and #at <= 15 then
+    return born, count, at
+  end
 end
 
 -- Writes the canary anew if the script took something, if it is a second old, or lies in the future because the
 -- clock stepped back; one that is missing, or damaged, is born. The count is what others compare: it grows whatever
 -- the clock does. Answers the canary that stands then.
 local function keep_canary(found, took, now, now_us)
-  local born, count, at = (found or ''):match('^(%d+) (%d+) (%d+)$')
-  if not born or #born > 18 or #count > 15 or #at > 15 then
+  local born, count, at = parts_of_canary(found)
+  if not born then
     born, count, at = digits(now_us), 0, 0
   end
   local age = now - tonumber(at)
@@ -331,6 +345,30 @@ local function keep_canary(found, took, now, now_us)
   local left = born .. ' ' .. digits(count + 1) .. ' ' .. digits(now)
   call('HSET', meta, 'canary', left)
   return left
+end
+
+-- Ends of leases are instants of a clock that may step back: it was wrong and is set right, or Redis moved to another
+-- machine. What a dead process held would then come back late by the step. So a clock that is a second or more behind
+-- the canary takes the difference off all ends that were still ahead of that. The step was no smaller, so nobody loses
+-- a lease early. Not in virtual time, in which tests go back and forth.
+local function mend_ends(canary, now, now_us)
+  local _, _, at = parts_of_canary(canary)
+  local behind = tonumber(at or 0) - now
+  if is_virtual or behind < 1000 then
+    return
+  end
+  local range = call('ZRANGEBYSCORE', leases, '(' .. digits(now + behind), '+inf', 'WITHSCORES', 'LIMIT', 0, 1000)
+  for i = 1, #range, 2 do
+    call('ZADD', leases, digits(tonumber(range[i + 1]) - behind), range[i])
+  end
+  keep_canary(canary, true, now, now_us)
+end
+
+-- What `meta` holds, in one read. All who write ends of leases, or the canary, begin with it.
+local function state_of_queue(now, now_us)
+  local values = call('HMGET', meta, 'token', 'paused', 'rate_until', 'canary')
+  mend_ends(values[4], now, now_us)
+  return { token = values[1], paused = values[2], rate_until = values[3], canary = values[4] }
 end
 
 -- What may be taken now: none while the queue is paused, and what the rate (ids a second, '' for no limit)
@@ -381,7 +419,7 @@ end
 -- what has to follow the last push and come before the removal. Answers the reply of the verb.
 local function fire(now, now_us, wanted, rate, push, done)
   local count, earliest, touched, more = 0, 0, {}, false
-  local state = state_of_queue()
+  local state = state_of_queue(now, now_us)
   local limit, spend = allowance(state, wanted, rate, now, now_us)
 
   local function hand_over(id, due, text, trace)

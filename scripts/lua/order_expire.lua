@@ -21,7 +21,7 @@
 guard_orders()
 local now, now_us = clock(ARGV[1])
 local wanted, horizon, retain, notify = tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[5], ARGV[6] == '1'
-local state = state_of_queue()
+local state = state_of_queue(now, now_us)
 local limit, spend = allowance(state, wanted, ARGV[4], now, now_us)
 local MAX_NOTICE_BYTES = 4 * 1024 * 1024 -- copying 4 MiB takes Redis a few ms
 

@@ -6,5 +6,5 @@
 --        3 the canary found (see lib.lua), or nil  4 the canary left
 guard()
 local now, now_us = clock(ARGV[1])
-local found = state_of_queue().canary
+local found = state_of_queue(now, now_us).canary
 return { now_us, impossible(), found, keep_canary(found, false, now, now_us) }

@@ -29,6 +29,7 @@ mod error;
 #[cfg(test)]
 mod fuzz;
 mod server;
+mod torn;
 
 pub use error::EmbeddedError;
 use server::{Origin, SOCKET, STOP_LIMIT, Server, absolute, url_of};

@@ -7,6 +7,7 @@
 mod checker;
 mod checker_tests;
 mod clients;
+mod clock;
 mod failpoints;
 mod fleet;
 mod full;
@@ -22,5 +23,6 @@ mod run;
 mod siege;
 mod sinks;
 mod snapshot;
+mod torn_log;
 mod workers;
 mod wrong_types;
