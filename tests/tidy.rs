@@ -241,3 +241,31 @@ fn the_limits_in_lua_are_those_of_the_types() {
     let line = format!("MIN_DUE, MAX_DUE = {}, {}", overdue::DueAt::MIN_MS, overdue::DueAt::MAX_MS);
     assert!(lib.contains(&line), "lib.lua lacks: {line}");
 }
+
+/// What stands between backquotes and looks like the path of a test: `module::name_of_the_test`.
+fn named_tests(text: &str) -> Vec<&str> {
+    let quoted = text.split('`').skip(1).step_by(2);
+    let is_path = |word: &&str| {
+        word.contains("::") && word.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == ':')
+    };
+    quoted.filter(is_path).collect()
+}
+
+#[test]
+fn the_tests_that_the_reliability_page_names_exist() {
+    let page = fs::read_to_string(root().join("docs/reliability.md")).expect("the page");
+    let sources: Vec<_> = files("src", "rs").into_iter().chain(files("tests", "rs")).collect();
+    let named = named_tests(&page);
+    assert!(named.len() > 20, "the page names its tests: {named:?}");
+    for name in named {
+        let (modules, test) = name.rsplit_once("::").expect("a path");
+        let module = modules.split("::").filter(|part| *part != "tests").last().expect("a module");
+        let is_there = sources.iter().any(|(path, text)| {
+            let in_module = path
+                .components()
+                .any(|part| part.as_os_str().to_string_lossy().trim_end_matches(".rs") == module);
+            in_module && text.contains(&format!("fn {test}("))
+        });
+        assert!(is_there, "docs/reliability.md names `{name}`, and there is no such test");
+    }
+}

@@ -13,6 +13,7 @@ mod breaker;
 mod canary;
 mod keeper;
 mod load;
+mod pace;
 mod poller;
 mod pulse;
 mod settings;

@@ -14,6 +14,7 @@ use super::{
     breaker::Breaker,
     canary::Watcher,
     keeper::Leases,
+    pace::Pace,
     trimmer::Trimmer,
     trouble::Trouble,
     worker::{Claimed, Work},
@@ -21,7 +22,7 @@ use super::{
 use crate::{
     error::Result,
     queue::{ClaimOptions, Fired, Queue, Rejected, Sighting, Sink, Unreadable, Watched},
-    types::{DueAt, ServerTime},
+    types::{DueAt, QueueName, ServerTime},
 };
 
 /// What one tick learned.
@@ -60,7 +61,7 @@ pub(crate) async fn run(
     stop: CancellationToken,
 ) {
     let mut trouble = Trouble::new(queue.name(), "poll");
-    let mut poll = Poll { watcher: Watcher::new(queue.name(), pulse.clone()), trimmer: Trimmer::default() };
+    let mut poll = Poll::new(queue.name(), pulse.clone());
     loop {
         let current = settings.borrow_and_update().clone();
         pulse.busy(true);
@@ -98,9 +99,14 @@ pub(crate) async fn run(
 struct Poll {
     watcher: Watcher,
     trimmer: Trimmer,
+    pace: Pace,
 }
 
 impl Poll {
+    fn new(queue: &QueueName, pulse: Pulse) -> Self {
+        Self { watcher: Watcher::new(queue, pulse), trimmer: Trimmer::default(), pace: Pace::default() }
+    }
+
     /// One tick, and how long to sleep after it.
     async fn once(
         &mut self,
@@ -112,10 +118,12 @@ impl Poll {
         // Before the tick: behind it, it would delay the deadline that the pause is for.
         self.trimmer.trim(queue, settings).await?;
         let sent = Instant::now();
-        let ticked = source.tick(limit, settings).await?;
-        // Redis read its clock about half a round trip ago.
-        let age = sent.elapsed() / 2;
+        let ticked = source.tick(self.pace.limit(limit), settings).await?;
+        let took = sent.elapsed();
+        self.pace.note(took);
         self.watcher.note(ticked.now, ticked.canary);
+        // Redis read its clock about half a round trip ago.
+        let age = took / 2;
         if ticked.impossible > 0 {
             let moved = queue.reject().await?;
             // None, if they wait for earlier deliveries of the same ids to end.

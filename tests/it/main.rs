@@ -27,6 +27,7 @@ mod order_process;
 mod order_race;
 mod orders;
 mod promises;
+mod prove;
 mod recovery;
 mod replay;
 mod serve;
