@@ -20,8 +20,8 @@ pub(super) enum QueueCommand {
         /// The queue
         queue: QueueName,
     },
-    /// Remove every id of a queue in every state, payloads and dead ids included; what a sink fired stays, and so
-    /// do orders, which then never expire
+    /// Remove every id of a queue in every state, payloads and dead ids included; whether it is paused stays, what a
+    /// sink fired, and so do orders, which then never expire
     Purge {
         /// The queue
         queue: QueueName,

@@ -22,7 +22,7 @@ use super::{
 use crate::{
     error::Result,
     queue::{ClaimOptions, Fired, Queue, Rejected, Sighting, Sink, Unreadable, Watched},
-    types::{DueAt, ServerTime},
+    types::{DueAt, QueueName, ServerTime},
 };
 
 /// What one tick learned.
@@ -61,8 +61,7 @@ pub(crate) async fn run(
     stop: CancellationToken,
 ) {
     let mut trouble = Trouble::new(queue.name(), "poll");
-    let watcher = Watcher::new(queue.name(), pulse.clone());
-    let mut poll = Poll { watcher, trimmer: Trimmer::default(), pace: Pace::default() };
+    let mut poll = Poll::new(queue.name(), pulse.clone());
     loop {
         let current = settings.borrow_and_update().clone();
         pulse.busy(true);
@@ -106,6 +105,10 @@ struct Poll {
 }
 
 impl Poll {
+    fn new(queue: &QueueName, pulse: Pulse) -> Self {
+        Self { watcher: Watcher::new(queue, pulse), trimmer: Trimmer::default(), pace: Pace::default() }
+    }
+
     /// One tick, and how long to sleep after it.
     async fn once(
         &mut self,
@@ -120,9 +123,9 @@ impl Poll {
         let ticked = source.tick(self.pace.limit(limit), settings).await?;
         let took = sent.elapsed();
         self.pace.note(took);
+        self.watcher.note(ticked.now, ticked.canary);
         // Redis read its clock about half a round trip ago.
         let age = took / 2;
-        self.watcher.note(ticked.now, ticked.canary);
         if ticked.impossible > 0 {
             let moved = queue.reject().await?;
             // None, if they wait for earlier deliveries of the same ids to end.

@@ -47,6 +47,7 @@ async fn every_poll_keeps_it_and_writes_once_a_second_at_most() {
         }
         assert_eq!(after(T0 + 11_000).await, format!("12 {}", T0 + 11_000), "{verb}");
         assert_eq!(rig.keys().await, ["meta"], "{verb}");
+        assert!(rig.exists().await.unwrap(), "{verb}: what was polled is known");
         assert_eq!(stored(&rig).await.split(' ').next().unwrap(), format!("{T0}000"), "{verb}: born once");
     }
 }

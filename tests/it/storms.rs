@@ -43,7 +43,7 @@ async fn the_list_gets_each_id_once_as_json_and_large_numbers_stay_whole() {
     assert_eq!(list[0], json!({"id": "c", "due_at": T0 + 2, "fired_at": T0 + 5}));
     assert_eq!(list[1]["id"], "b \"quoted\"");
     assert_eq!(list[1]["payload"], "plain \"text\"");
-    assert_eq!(rig.keys().await, ["fired"]);
+    assert_eq!(rig.keys().await, ["fired", "meta"]);
 }
 
 #[tokio::test]
@@ -292,7 +292,7 @@ async fn serve_pauses_resumes_and_fires_into_a_list() {
     place.run(&["queue", "purge", queue]).fails(1, &["1 scheduled", "--yes"]);
     place.run(&["queue", "purge", queue, "--yes"]).ok();
     place.run(&["show", queue, "b"]).fails(3, &[]);
-    assert_eq!(rig.keys().await, ["fired"]);
+    assert_eq!(rig.keys().await, ["fired", "meta"]);
     place.run(&["queue", "resume", "nowhere"]).fails(3, &["nowhere"]);
 }
 
