@@ -4,6 +4,8 @@ mod half_open;
 mod lost;
 mod proxy;
 mod pull;
+mod serve;
+mod storm;
 
 use overdue::{
     duration,

@@ -246,6 +246,13 @@ impl Faults {
         state.storm.as_mut()?.roll()
     }
 
+    /// The reply that a fault waited for did not come: it waits for the next one.
+    pub(super) fn missed(&self, pending: &mut Pending) {
+        if let Some(fault) = pending.fault.take() {
+            self.next(&pending.verb, fault);
+        }
+    }
+
     pub(super) fn note_struck(&self, fault: Fault, verb: &str) {
         self.note(fault.name(), verb);
     }

@@ -48,6 +48,9 @@ impl Pumps<'_> {
             () = replies => {}
             ended = self.requests(from_client, to_server) => if let Err(error) = ended { self.failed(&error) },
         }
+        for mut pending in self.pending().drain(..) {
+            self.faults.missed(&mut pending);
+        }
     }
 
     async fn requests(
