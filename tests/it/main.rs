@@ -28,6 +28,7 @@ mod order_intake;
 mod order_process;
 mod order_race;
 mod orders;
+mod plants;
 mod promises;
 mod prove;
 mod recovery;

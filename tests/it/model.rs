@@ -13,12 +13,11 @@ use std::{
     cell::RefCell,
     collections::BTreeMap,
     fmt,
-    path::Path,
     sync::atomic::{AtomicUsize, Ordering},
 };
 
 use overdue::redis::Redis;
-use proptest::test_runner::{Config, RngSeed, TestCaseResult, TestError, TestRunner};
+use proptest::test_runner::{Config, RngSeed, TestCaseError, TestCaseResult, TestError, TestRunner};
 use proptest_state_machine::ReferenceStateMachine as _;
 use reference::{Answer, Reference};
 pub(crate) use stored::{Entry, Snapshot};
@@ -112,11 +111,6 @@ impl Stage {
         Self { server, redis, runtime, verdicts: RefCell::default() }
     }
 
-    /// The scripts of a directory in place of those of the same name, from now on.
-    pub(crate) fn plant(&mut self, dir: &Path) {
-        self.redis = self.redis.planting(dir);
-    }
-
     /// Runs what is async. Each stage has one thread and its runtime.
     pub(crate) fn run<T>(&self, what: impl Future<Output = T>) -> T {
         self.runtime.block_on(what)
@@ -140,7 +134,9 @@ impl Stage {
         };
         let sequences = Reference::sequential_strategy(1..MAX_STEPS);
         let played = TestRunner::new(config).run(&sequences, |(reference, steps, seen)| {
-            self.run(self.case(reference, &steps, seen.as_deref()))
+            // Only who makes sequences smaller may be told how far this one came: the crate insists.
+            let seen = seen.as_deref().filter(|_| shrinking > 0);
+            self.run(self.case(reference, &steps, seen))
         });
         match played {
             Ok(()) => Ok(()),
@@ -164,7 +160,8 @@ impl Stage {
             }
             reference = Reference::apply(reference, step);
             self.count(step, &reference.answer);
-            system.step(&reference, step).await?;
+            let made = system.step(&reference, step).await;
+            made.map_err(|failure| TestCaseError::fail(format!("{}: {}", word(step), reason(failure))))?;
         }
         system.leaves_nothing().await
     }
@@ -210,6 +207,13 @@ impl Answer {
 /// The first word of a debug text: the name of a variant.
 fn word(what: &impl fmt::Debug) -> String {
     format!("{what:?}").split([' ', '(']).next().unwrap_or_default().to_owned()
+}
+
+/// What failed, without what proptest puts before it.
+pub(crate) fn reason(failure: TestCaseError) -> String {
+    match failure {
+        TestCaseError::Fail(why) | TestCaseError::Reject(why) => why.to_string(),
+    }
 }
 
 /// The number in this variable, if it is set.
