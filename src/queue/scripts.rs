@@ -5,6 +5,7 @@ use std::sync::LazyLock;
 use crate::redis::Script;
 
 const LIB: &str = include_str!("../../scripts/lua/lib.lua");
+const FIRE_LIB: &str = include_str!("../../scripts/lua/fire_lib.lua");
 const ORDER_LIB: &str = include_str!("../../scripts/lua/order_lib.lua");
 
 /// Declares a script for each file name, with what all of them get in front.
@@ -21,8 +22,6 @@ scripts! { LIB;
     RESCHEDULE = "reschedule",
     CANCEL = "cancel",
     CLAIM = "claim",
-    FIRE_STREAM = "fire_stream",
-    FIRE_LIST = "fire_list",
     WATCH = "watch",
     BEGIN = "begin",
     ACK = "ack",
@@ -39,6 +38,11 @@ scripts! { LIB;
     LIST = "list",
     COUNTS = "counts",
     ADOPT = "adopt",
+}
+
+scripts! { &[LIB, FIRE_LIB].concat();
+    FIRE_STREAM = "fire_stream",
+    FIRE_LIST = "fire_list",
 }
 
 scripts! { &[LIB, ORDER_LIB].concat();

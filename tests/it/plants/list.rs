@@ -300,9 +300,9 @@ pub(super) const PLANTS: &[Plant] = &[
         "call('LPUSH', fired, unpack(elements))",
         "",
     ),
-    plant("lib", "a sink fires again and again", "    call('ZREM', scheduled, unpack(ids))\n", ""),
+    plant("fire_lib", "a sink fires again and again", "    call('ZREM', scheduled, unpack(ids))\n", ""),
     plant(
-        "lib",
+        "fire_lib",
         "a sink forgets what another handler had",
         "leftovers, more = lost(now, limit, touched)",
         "",

@@ -6,8 +6,9 @@ use tempfile::TempDir;
 
 use super::list::Plant;
 
-/// What the others are prepended with.
+/// What the others are prepended with, and what the sinks are beside.
 const LIB: &str = "lib";
+const FIRE_LIB: &str = "fire_lib";
 /// Where all of them call Redis.
 const CALL: &str = "local call = redis.call\n";
 /// A script dies before its nth write, as Redis lets it: what it wrote before stays. How many writes it has left is in a
@@ -47,14 +48,15 @@ fn compose(change: impl Fn(&str, String) -> String) -> TempDir {
         let text = fs::read_to_string(folder.join(name).with_extension("lua")).expect("a script");
         change(name, text)
     };
-    let lib = read(LIB);
+    let (lib, fire_lib) = (read(LIB), read(FIRE_LIB));
     let dir = tempfile::tempdir().expect("a temporary directory");
     for file in fs::read_dir(&folder).expect("the scripts") {
         let path = file.expect("a script").path();
         let name = path.file_stem().expect("a name").to_string_lossy().into_owned();
         // Those of orders and locks have other keys, and other tests.
-        if name != LIB && !name.starts_with("order_") && !name.starts_with("lock_") {
-            let text = format!("{lib}{}", read(&name));
+        if !name.ends_with(LIB) && !name.starts_with("order_") && !name.starts_with("lock_") {
+            let shared = if name.starts_with("fire_") { &fire_lib } else { "" };
+            let text = format!("{lib}{shared}{}", read(&name));
             fs::write(dir.path().join(name).with_extension("lua"), text).expect("written");
         }
     }
