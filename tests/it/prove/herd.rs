@@ -34,7 +34,8 @@ async fn a_herd_of_ids_in_one_millisecond_is_fired_once_each_and_stops_nobody() 
     }
     let place = Place::new(&config(&server, &rig, "handler = { type = \"stream\" }\n", ""));
     let fleet = Fleet::start(&place, SCHEDULERS);
-    assert!(now_us() / 1000 < due_ms, "the machine is too slow: they were due before all was ready");
+    // On a slow machine they are due before all is ready: then that is when the herd starts.
+    let start_us = now_us().max(due_ms * 1000);
     rig.admin(&["SLOWLOG", "RESET"]).await;
 
     let stop = CancellationToken::new();
@@ -43,7 +44,7 @@ async fn a_herd_of_ids_in_one_millisecond_is_fired_once_each_and_stops_nobody() 
         (rig.counts().await.expect("Redis is well").scheduled == 0).then_some(())
     })
     .await;
-    run.measure_ms("fired_within_ms", Duration::from_micros((now_us() - due_ms * 1000).unsigned_abs()));
+    run.measure_ms("fired_within_ms", Duration::from_micros((now_us() - start_us).unsigned_abs()));
     stop.cancel();
     let mut pings_us = bystander.await.expect("no panic");
     pings_us.sort_unstable();
