@@ -10,6 +10,7 @@ mod deadlines;
 mod export;
 mod healthcheck;
 mod import;
+mod interrupt;
 mod list;
 mod lock;
 mod ndjson_lines;
