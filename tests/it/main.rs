@@ -1,6 +1,7 @@
 //! One binary for all tests that need a Redis.
 
 mod adopt;
+mod bench;
 mod canary;
 mod cli;
 mod command;

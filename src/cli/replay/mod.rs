@@ -9,7 +9,7 @@ mod tally;
 mod timeline;
 mod virtual_time;
 
-use std::{fs::File, future::Future, path::PathBuf, time::Duration};
+use std::{fs::File, path::PathBuf, time::Duration};
 
 use anyhow::{Context as _, bail};
 use clap::Args;
@@ -18,9 +18,8 @@ use orders::{ColumnNames, Order, OrdersFile};
 use report::Report;
 use scratch::Scratch;
 use tally::Tally;
-use tokio::signal::unix::{SignalKind, signal};
 
-use super::{context::Context, output::progress_bar};
+use super::{context::Context, interrupt::unless_interrupted, output::progress_bar};
 use crate::{duration, error::Invalid, queue::Queue};
 
 /// `overdue replay`
@@ -97,16 +96,5 @@ impl Replay {
             Some(speed) => real_time::play(queue, orders, speed, bar).await,
             None => unless_interrupted(virtual_time::play(queue, orders, bar)).await,
         }
-    }
-}
-
-/// Drops the work at SIGINT or SIGTERM, so that what follows it can clean up.
-async fn unless_interrupted<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
-    let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for signals")?;
-    let mut terminate = signal(SignalKind::terminate()).context("cannot listen for signals")?;
-    tokio::select! {
-        done = work => done,
-        _ = interrupt.recv() => bail!("interrupted"),
-        _ = terminate.recv() => bail!("interrupted"),
     }
 }

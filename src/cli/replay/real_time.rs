@@ -14,9 +14,9 @@ use super::{
     orders::Order,
     tally::Tally,
     timeline::{Event, Kind, timeline},
-    unless_interrupted,
 };
 use crate::{
+    cli::interrupt::unless_interrupted,
     duration,
     error::Invalid,
     handler::{Outcome, handler_fn},
