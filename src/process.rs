@@ -42,6 +42,11 @@ impl Program {
         Ok(Self { child, pid, reach })
     }
 
+    /// Its process id.
+    pub(crate) fn id(&self) -> i32 {
+        self.pid.as_raw_nonzero().get()
+    }
+
     /// Its ends of the pipes, if they were asked for.
     pub(crate) fn pipes(&mut self) -> (Option<ChildStdin>, Option<ChildStderr>) {
         (self.child.stdin.take(), self.child.stderr.take())

@@ -1,6 +1,7 @@
 //! The command line: one file for each command or group. Results go to stdout, all else to stderr.
 
 mod adopt;
+mod bench;
 mod completions;
 mod config;
 mod context;
@@ -106,6 +107,8 @@ enum Command {
     Order(order::OrderCommand),
     /// Replay an orders file to see how many orders a timeout would have expired
     Replay(replay::Replay),
+    /// Measure how fast it is on this machine, beside Redis itself
+    Bench(bench::Bench),
     /// Help for whoever writes the receiver of webhooks: sign, verify, listen
     #[command(subcommand)]
     Webhook(webhook::WebhookCommand),
@@ -123,6 +126,7 @@ pub async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     let Cli { global, command } = cli;
     // Loaded only by those that use it: the others work where the configuration is wrong.
     let output = Output::new(global.output);
+    let redis_url = global.redis_url.clone();
     let context = || Context::load(global);
     match command {
         Command::Serve => serve::run(context()?).await,
@@ -142,6 +146,8 @@ pub async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Config(command) => command.run(&context()?),
         Command::Order(command) => command.run(&context()?).await,
         Command::Replay(command) => command.run(&context()?).await,
+        // The url of the flag alone: nobody wants a benchmark on the Redis of a configuration that lies about.
+        Command::Bench(command) => command.run(redis_url, output).await,
         Command::Webhook(command) => command.run(output).await,
         Command::Healthcheck(command) => command.run(&context()?).await,
         Command::Completions(command) => command.run(),

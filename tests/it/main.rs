@@ -1,6 +1,7 @@
 //! One binary for all tests that need a Redis.
 
 mod adopt;
+mod bench;
 mod cli;
 mod command;
 mod dead;
