@@ -98,7 +98,7 @@ impl Liar {
                     readable(&Error::Reply { script, detail }.to_string())?;
                 }
                 Err(Error::Redis(trouble)) => {
-                    prop_assert!(trouble.detail.contains(NOTHING_MORE), "{trouble}")
+                    prop_assert!(trouble.detail.contains(NOTHING_MORE), "{trouble}");
                 }
                 Err(other) => return Err(TestCaseError::fail(format!("{scripts:?}: {other}"))),
             }

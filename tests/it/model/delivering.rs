@@ -2,11 +2,11 @@
 
 use overdue::{
     DueAt, ServerTime,
-    queue::{Fired, Retried, Settled},
+    queue::{Retried, Settled},
 };
 
 use super::{
-    reference::{Answer, Claimed, Handed, Reference, due_of, settled},
+    reference::{Answer, Claimed, Fired, Handed, Reference, due_of, settled},
     stored::{Entry, Held, Record, as_json},
     transition::{Hold, NAMES, Name, Transition},
 };
@@ -240,7 +240,6 @@ impl Reference {
             }
         }
         let fired = Fired {
-            now: ServerTime::from_ms(self.now),
             count: entries.len(),
             earliest: entries.iter().map(|entry| entry.due_at).min().map(at_ms),
             next: self.next(),

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use overdue::{
     DueAt, ServerTime,
-    queue::{Cancelled, Counts, Fired, Mode, Rescheduled, Retried, Scheduled, Settled, SinkKind, State},
+    queue::{Cancelled, Counts, Mode, Rescheduled, Retried, Scheduled, Settled, SinkKind, State},
     types::Token,
 };
 use proptest::prelude::*;
@@ -53,6 +53,16 @@ pub(crate) enum Answer {
 pub(crate) struct Claimed {
     pub(crate) token: Option<u64>,
     pub(crate) deliveries: Vec<Handed>,
+    pub(crate) next: Option<DueAt>,
+    pub(crate) more: bool,
+    pub(crate) impossible: u64,
+}
+
+/// What a sink answers. The canary, which a claim tells of too, has tests of its own.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Fired {
+    pub(crate) count: usize,
+    pub(crate) earliest: Option<DueAt>,
     pub(crate) next: Option<DueAt>,
     pub(crate) more: bool,
     pub(crate) impossible: u64,

@@ -14,7 +14,7 @@ use proptest::{
 
 use super::{
     promises::{self, Step},
-    reference::{Answer, Claimed, Handed, Reference, TRACE},
+    reference::{Answer, Claimed, Fired, Handed, Reference, TRACE},
     stored::{Snapshot, Stored},
     transition::{Hold, Item, Name, Score, Transition, Wanted},
 };
@@ -185,7 +185,14 @@ async fn take(
         }
         Transition::Fire { limit } => {
             let sink = Sink { kind: reference.sink, max_len: None };
-            Answer::Fired(queue.fire(sink, *limit, None).await?)
+            let fired = queue.fire(sink, *limit, None).await?;
+            Answer::Fired(Fired {
+                count: fired.count,
+                earliest: fired.earliest,
+                next: fired.next,
+                more: fired.more,
+                impossible: fired.impossible,
+            })
         }
         other => unreachable!("{other:?} takes nothing"),
     })
