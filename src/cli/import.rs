@@ -1,5 +1,7 @@
 //! `overdue import`
 
+#[cfg(test)]
+mod fuzz;
 
 use std::{
     fs::File,
