@@ -46,8 +46,35 @@ where
     match TestRunner::new(config).run(&inputs, target) {
         Ok(()) => {}
         Err(TestError::Abort(why)) => panic!("{why}; {}", again()),
-        Err(TestError::Fail(why, input)) => panic!("{why}\nsmallest input: {input:#?}\n{}", again()),
+        Err(TestError::Fail(why, input)) => {
+            panic!("{why}\nsmallest input: {}\n{}", legible(&format!("{input:?}")), again());
+        }
     }
+}
+
+/// What `Debug` says, with lists of bytes as literals that can be pasted into a test.
+fn legible(debug: &str) -> String {
+    let mut parts = debug.split('[');
+    let mut text = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let list = part.split_once(']').and_then(|(list, rest)| {
+            let bytes: Option<Vec<u8>> = list.split(", ").map(|byte| byte.parse().ok()).collect();
+            Some((bytes?, rest))
+        });
+        match list {
+            Some((bytes, rest)) => text.push_str(&format!("b\"{}\"{rest}", bytes.escape_ascii())),
+            None => text.push_str(&format!("[{part}")),
+        }
+    }
+    text
+}
+
+#[test]
+fn lists_of_bytes_are_shown_as_text() {
+    assert_eq!(
+        legible(r#"([97, 10, 255], [], ["x"], Some([300]))"#),
+        r#"(b"a\n\xff", [], ["x"], Some([300]))"#
+    );
 }
 
 /// Pieces that parsers of text trip over.

@@ -214,6 +214,15 @@ pub fn printable(bytes: &[u8]) -> String {
     text
 }
 
+/// The same of text, cut to so many characters.
+pub(crate) fn shortened(text: &str, most_chars: usize) -> String {
+    let text = printable(text.as_bytes());
+    match text.char_indices().nth(most_chars) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text,
+    }
+}
+
 /// The bytes that pairs of hexadecimal digits stand for. `from_str_radix` would take `+f` for one.
 pub(crate) fn unhex(text: &str) -> Option<Vec<u8>> {
     let digit = |byte: &u8| char::from(*byte).to_digit(16);

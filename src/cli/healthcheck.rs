@@ -10,6 +10,7 @@ use clap::Args;
 use serde::Serialize;
 
 use super::context::Context;
+use crate::types::shortened;
 
 /// `overdue healthcheck`
 #[derive(Debug, Args)]
@@ -46,11 +47,12 @@ impl Healthcheck {
             .no_proxy()
             .build()?;
         let answer = client.get(format!("{url}/readyz")).send().await;
-        let answer = answer.with_context(|| format!("no answer from {url}"))?;
+        let mut answer = answer.with_context(|| format!("no answer from {url}"))?;
         if !answer.status().is_success() {
             let status = answer.status().as_u16();
-            let why = answer.text().await.unwrap_or_default();
-            bail!("not ready: {status} {why}");
+            // Whoever answers there may be somebody else.
+            let why = answer.chunk().await.ok().flatten().unwrap_or_default();
+            bail!("not ready: {status} {}", shortened(&String::from_utf8_lossy(&why), 1000));
         }
         context.output.one(&Healthy { status: "ok", url: &url }, "ok")
     }

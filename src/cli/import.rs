@@ -1,5 +1,8 @@
 //! `overdue import`
 
+#[cfg(test)]
+mod fuzz;
+
 use std::{
     fs::File,
     io::{self, BufRead, BufReader},
@@ -129,7 +132,7 @@ impl Import {
         Ok(match self.file.extension().and_then(|extension| extension.to_str()) {
             Some("csv") => FileFormat::Csv,
             Some("ndjson" | "jsonl" | "json") => FileFormat::Ndjson,
-            _ if beginning(input)?.trim_ascii_start().starts_with(b"{") => FileFormat::Ndjson,
+            _ if ndjson_lines::begins(beginning(input)?) => FileFormat::Ndjson,
             _ => FileFormat::Csv,
         })
     }
@@ -217,16 +220,24 @@ fn parse_json(line: &[u8]) -> anyhow::Result<Registration> {
 fn csv<'a>(input: impl BufRead + Send + 'a) -> anyhow::Result<Lines<'a>> {
     let (input, mut line_counter) = csv_lines::tap(input);
     let mut reader = csv::ReaderBuilder::new().trim(csv::Trim::Headers).from_reader(input);
-    let columns = Columns::find(reader.headers().context("cannot read the CSV header")?)?;
-    let lines = reader.into_records().map(move |record| match record {
-        Ok(record) => (line_counter.line_of(record.position()), columns.parse(&record)),
-        Err(cause) => (line_counter.line_of(cause.position()), Err(cause.into())),
+    let header = reader.headers().map_err(csv_lines::explain).context("cannot read the CSV header")?;
+    let columns = Columns::find(header)?;
+    let mut record = csv::StringRecord::new();
+    let lines = std::iter::from_fn(move || {
+        let start = reader.position().byte();
+        let read = reader.read_record(&mut record);
+        let number = line_counter.line_of(start);
+        match read {
+            Ok(false) => None,
+            Ok(true) => Some((number, columns.parse(&record))),
+            Err(cause) => Some((number, Err(csv_lines::explain(cause)))),
+        }
     });
     Ok(Box::new(lines))
 }
 
 fn is_io(cause: &anyhow::Error) -> bool {
-    cause.downcast_ref::<csv::Error>().is_some_and(csv::Error::is_io_error) || cause.is::<io::Error>()
+    cause.is::<io::Error>()
 }
 
 /// Where the CSV header has which column.
@@ -242,7 +253,14 @@ impl Columns {
     fn find(header: &csv::StringRecord) -> anyhow::Result<Self> {
         let known = ["id", "due_at", "delay", "payload"];
         if let Some(unknown) = header.iter().find(|name| !known.contains(name)) {
-            bail!("CSV column `{unknown}` is unknown; the columns are {}", known.join(", "));
+            let why = format!("is unknown; the columns are {}", known.join(", "));
+            // Flattened, as the error of a line: a file is no wrong usage.
+            bail!("{}", Invalid::new("CSV column", unknown, why));
+        }
+        if let Some(name) =
+            known.iter().find(|name| header.iter().filter(|column| column == *name).count() > 1)
+        {
+            bail!("the CSV header has the column `{name}` twice");
         }
         let column = |name: &str| header.iter().position(|column| column == name);
         let (due_at, delay) = (column("due_at"), column("delay"));

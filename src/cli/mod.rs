@@ -9,6 +9,8 @@ mod csv_lines;
 mod dead;
 mod deadlines;
 mod export;
+#[cfg(test)]
+mod fuzz;
 mod healthcheck;
 mod import;
 mod interrupt;

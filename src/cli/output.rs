@@ -9,6 +9,8 @@ use comfy_table::{Table, presets};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 
+use crate::types::printable;
+
 /// The forms of a result.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub(super) enum Format {
@@ -63,17 +65,25 @@ impl Output {
 pub(super) fn table<R: Row>(rows: &[R]) -> String {
     let mut table = Table::new();
     table.load_style(presets::NOTHING).set_header(R::COLUMNS.iter().map(|name| name.to_uppercase()));
-    table.add_rows(rows.iter().map(Row::cells));
+    table.add_rows(
+        rows.iter().map(|row| row.cells().iter().map(|cell| for_terminal(cell)).collect::<Vec<_>>()),
+    );
     table.column_iter_mut().for_each(|column| {
         column.set_padding((0, 2));
     });
     table.lines().map(|line| line.trim_end().to_owned()).collect::<Vec<_>>().join("\n")
 }
 
+/// What others have written cannot steer the terminal, nor look like another row.
+pub(super) fn for_terminal(text: &str) -> String {
+    printable(text.as_bytes())
+}
+
 /// Key and value in two columns.
 pub(super) fn block(pairs: &[(&str, String)]) -> String {
     let width = pairs.iter().map(|(key, _)| key.len()).max().unwrap_or(0);
-    let lines = pairs.iter().map(|(key, value)| format!("{key:width$}  {value}"));
+    let lines = pairs.iter().map(|(key, value)| (for_terminal(key), value));
+    let lines = lines.map(|(key, value)| format!("{key:width$}  {}", for_terminal(value)));
     lines.collect::<Vec<_>>().join("\n")
 }
 
@@ -101,4 +111,15 @@ pub(super) fn progress_bar() -> ProgressBar {
 /// A value that may be missing.
 pub(super) fn or_dash(value: Option<impl ToString>) -> String {
     value.map_or_else(|| "-".to_owned(), |value| value.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_others_have_written_stays_on_its_line() {
+        let pairs = [("id", "42".to_owned()), ("no\nte", "a\n\u{1b}[2Jstate  dead".to_owned())];
+        assert_eq!(block(&pairs), "id     42\nno\\nte  a\\n\\u{1b}[2Jstate  dead");
+    }
 }

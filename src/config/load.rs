@@ -13,9 +13,10 @@ use super::{
     Config, ConfigError, REFERENCE,
     check::{self, Section},
     http,
-    origin::{Origins, SourceFile, Variable, readable},
+    origin::{MESSAGE_CHARS, Origins, SourceFile, Variable, readable, without_value},
     raw::RawConfig,
 };
+use crate::types::shortened;
 
 /// Where a file is looked for when none is named; the first that exists is taken.
 const SEARCH_PATHS: [&str; 2] = ["./overdue.toml", "/etc/overdue/overdue.toml"];
@@ -176,5 +177,5 @@ fn merge_defaults<'a>(
 }
 
 fn merge_error(error: config::ConfigError) -> ConfigError {
-    ConfigError::Merge(readable(&error.to_string()))
+    ConfigError::Merge(shortened(&without_value(&readable(&error.to_string())), MESSAGE_CHARS))
 }

@@ -14,6 +14,8 @@
 
 mod check;
 mod error;
+#[cfg(test)]
+mod fuzz;
 mod http;
 mod load;
 mod origin;

@@ -8,6 +8,9 @@ use crate::error::Invalid;
 
 const SCHEMES: [&str; 4] = ["redis://", "rediss://", "unix://", "redis+unix://"];
 
+/// What may stand in a query and is no secret.
+const SHOWN_PARAMETERS: [&str; 3] = ["db", "user", "protocol"];
+
 /// The url of a Redis server. `Display`, `Debug` and `Serialize` show `***` in place of the password.
 ///
 /// ```
@@ -61,8 +64,9 @@ impl Serialize for RedisUrl {
 }
 
 /// Puts `***` in place of the password of a url, or of a text with a url in it: before the last `@` (a lone
-/// user counts as a password, for people write it so), and in the `pass=` that socket urls have. Passwords
-/// with an unescaped `@`, `/` or `?` are hidden too: rather too much than too little.
+/// user counts as a password, for people write it so), where a port should be and is none, and in the `pass=` that
+/// socket urls have, however it is spelled. Passwords with an unescaped `@`, `/` or `?` are hidden too: rather too much
+/// than too little.
 pub(super) fn hide_password(text: &str) -> String {
     let host_at = text.find("://").map_or(0, |at| at + "://".len());
     let (scheme, rest) = text.split_at(host_at);
@@ -71,14 +75,31 @@ pub(super) fn hide_password(text: &str) -> String {
             Some((user, _)) => format!("{user}:***@{host}"),
             None => format!("***@{host}"),
         },
+        None if host_at > 0 => without_port(rest),
         None => rest.to_owned(),
     };
-    let hide_query = |part: &str| match part.split_once("pass=") {
-        Some((before, _)) => format!("{before}pass=***"),
-        None => part.to_owned(),
+    let (before, query) =
+        rest.split_once('?').map_or((&*rest, None), |(before, query)| (before, Some(query)));
+    let before =
+        before.split_once("pass=").map_or_else(|| before.to_owned(), |(known, _)| format!("{known}pass=***"));
+    let hide = |part: &str| match part.split_once('=') {
+        Some((key, _)) if !SHOWN_PARAMETERS.contains(&key) => format!("{key}=***"),
+        _ => part.to_owned(),
     };
-    let rest: Vec<String> = rest.split('&').map(hide_query).collect();
-    format!("{scheme}{}", rest.join("&"))
+    let query = query.map(|query| query.split('&').map(hide).collect::<Vec<_>>().join("&"));
+    format!("{scheme}{before}{}", query.map_or_else(String::new, |query| format!("?{query}")))
+}
+
+/// Without what stands in place of a port and is none: where the host was forgotten, it is the password.
+fn without_port(rest: &str) -> String {
+    let end = rest.find(|c: char| "/?#\"'`, ".contains(c)).unwrap_or(rest.len());
+    let (authority, behind) = rest.split_at(end);
+    match authority.rsplit_once(':') {
+        Some((host, port)) if !authority.ends_with(']') && !port.bytes().all(|b| b.is_ascii_digit()) => {
+            format!("{host}:***{behind}")
+        }
+        _ => rest.to_owned(),
+    }
 }
 
 #[cfg(test)]
@@ -94,6 +115,10 @@ mod tests {
             ("redis://geheim@h", "redis://***@h"),
             ("redis://app:ge@he/im?@h", "redis://app:***@h"),
             ("redis+unix:///r.sock?db=1&pass=geheim&user=a", "redis+unix:///r.sock?db=1&pass=***&user=a"),
+            ("redis+unix:///r.sock?p%61ss=geheim", "redis+unix:///r.sock?p%61ss=***"),
+            ("redis://:geheim", "redis://:***"),
+            ("redis://[::1]:6379/0", "redis://[::1]:6379/0"),
+            ("redis://[::1]", "redis://[::1]"),
         ] {
             let checked = RedisUrl::new(url).unwrap();
             assert_eq!(checked.as_str(), url);

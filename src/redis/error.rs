@@ -4,7 +4,7 @@ use redis::{ErrorKind, RedisError, ServerErrorKind};
 
 use crate::{
     error::{Error, Trouble, TroubleKind},
-    types::printable,
+    types::shortened,
 };
 
 /// Error codes that Redis puts first in its message. Inside a script they stand in the middle of it:
@@ -40,12 +40,7 @@ impl From<RedisError> for Error {
 /// What Redis or the system said, fit for a log line and a terminal: in an error of a script may stand what somebody
 /// else has written.
 pub(super) fn short(text: &str) -> String {
-    const SHOWN_CHARS: usize = 400;
-    let text = printable(text.as_bytes());
-    match text.char_indices().nth(SHOWN_CHARS) {
-        Some((end, _)) => format!("{}…", &text[..end]),
-        None => text,
-    }
+    shortened(text, 400)
 }
 
 fn kind_of(error: &RedisError) -> TroubleKind {

@@ -1,5 +1,7 @@
 //! `overdue adopt`
 
+#[cfg(test)]
+mod fuzz;
 mod pattern;
 mod report;
 

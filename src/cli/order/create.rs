@@ -10,7 +10,6 @@ use std::{
 use anyhow::{Context as _, anyhow, bail};
 use clap::Args;
 use serde::{Deserialize, Serialize};
-use serde_json::value::RawValue;
 
 use super::{FieldArguments, InQueue};
 use crate::{
@@ -91,20 +90,19 @@ impl New {
 /// A line of a file.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Line<'a> {
+struct Line {
     id: Id,
-    #[serde(borrow)]
-    due_at: Option<&'a RawValue>,
-    delay: Option<String>,
+    due_at: Option<DueAt>,
+    delay: Option<duration::Text>,
     #[serde(default)]
     fields: Fields,
 }
 
-fn parse(line: &[u8], timeout: Due) -> anyhow::Result<NewOrder> {
+pub(super) fn parse(line: &[u8], timeout: Due) -> anyhow::Result<NewOrder> {
     let Line { id, due_at, delay, fields } = ndjson_lines::parse(line)?;
     let due = match (due_at, delay) {
-        (Some(at), None) => Due::At(at.get().trim_matches('"').parse()?),
-        (None, Some(delay)) => Due::In(duration::parse(&delay)?),
+        (Some(at), None) => Due::At(at),
+        (None, Some(duration::Text(delay))) => Due::In(delay),
         (None, None) => timeout,
         (Some(_), Some(_)) => bail!("has `due_at` and `delay`; it can have one of them"),
     };
@@ -322,4 +320,20 @@ async fn send(orders: &Orders, step: Vec<NewOrder>, report: &mut Report) -> anyh
 
 fn stopped() -> &'static str {
     "stopped; the lines before are done, and running it again is safe"
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_in_a_line_is_read_as_import_reads_it() {
+        let due = |at: &str| parse(format!("{{\"id\":\"42\",\"due_at\":{at}}}").as_bytes(), Due::In(PAUSE));
+        let expected = Due::At(DueAt::from_ms(1_767_225_600_000).unwrap());
+        for at in ["1767225600000", "1767225600000.0", "1.7672256e12", r#""2026-01-01T00:00:00\u005a""#] {
+            assert_eq!(due(at).unwrap().due, expected, "{at}");
+        }
+        let error = due("[\"2026-01-01T00:00:00Z\"]").unwrap_err().to_string();
+        assert!(error.contains("expected a time"), "{error}");
+    }
 }

@@ -2,6 +2,8 @@
 
 mod change;
 mod create;
+#[cfg(test)]
+mod fuzz;
 mod look;
 
 use clap::{Args, Subcommand};

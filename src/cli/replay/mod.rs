@@ -1,6 +1,8 @@
 //! `overdue replay`: what a timeout would have done to the orders of the past, played through the engine's
 //! own scripts, in virtual time or compressed real time.
 
+#[cfg(test)]
+mod fuzz;
 mod orders;
 mod real_time;
 mod report;

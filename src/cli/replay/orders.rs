@@ -10,7 +10,7 @@ use csv::{ByteRecord, ReaderBuilder};
 use crate::{
     cli::csv_lines,
     error::Invalid,
-    types::{DueAt, Id},
+    types::{DueAt, Id, shortened},
 };
 
 /// How times without a zone are written.
@@ -28,6 +28,13 @@ pub(super) struct ColumnNames {
     /// The column with the ids
     #[arg(long = "id-column", value_name = "NAME", default_value = "order_id")]
     id: String,
+}
+
+#[cfg(test)]
+impl ColumnNames {
+    pub(super) fn new(created: String, paid: String, id: String) -> Self {
+        Self { created, paid, id }
+    }
 }
 
 /// One order of the past.
@@ -54,13 +61,19 @@ impl OrdersFile {
         // Flexible, because a row of another length is one bad row, and bytes, because a foreign encoding in
         // columns that do not matter is no obstacle.
         let mut reader = ReaderBuilder::new().flexible(true).from_reader(input);
-        let columns = Columns::find(reader.byte_headers().with_context(cannot)?, names, path)?;
+        let header = reader.byte_headers().map_err(csv_lines::explain).with_context(cannot)?;
+        let columns = Columns::find(header, names, path)?;
 
         let mut file = Self { orders: Vec::new(), unreadable: 0 };
         let mut lines = HashMap::new();
-        for record in reader.into_byte_records() {
-            let record = record.with_context(cannot)?;
-            let line = line_counter.line_of(record.position());
+        let mut record = ByteRecord::new();
+        loop {
+            let start = reader.position().byte();
+            let read = reader.read_byte_record(&mut record);
+            let line = line_counter.line_of(start);
+            if !read.map_err(csv_lines::explain).with_context(|| format!("{}, line {line}", cannot()))? {
+                break;
+            }
             let order = columns.order(&record, timeout).and_then(|order| match lines.get(&order.id) {
                 Some(first) => Err(Invalid::new("id", &order.id, format!("stands in line {first} already"))),
                 None => Ok(order),
@@ -93,7 +106,8 @@ impl Columns {
         let header: Vec<_> = header.iter().map(|cell| String::from_utf8_lossy(cell.trim_ascii())).collect();
         let find = |name: &str| {
             header.iter().position(|column| column == name).ok_or_else(|| {
-                let columns = if header.is_empty() { "none".to_owned() } else { header.join(", ") };
+                let columns =
+                    if header.is_empty() { "none".to_owned() } else { shortened(&header.join(", "), 400) };
                 let why = format!("is not in {}; its columns are {columns}", path.display());
                 Invalid::new("column", name, why)
             })
@@ -126,7 +140,7 @@ fn text(cell: &[u8]) -> Result<&str, Invalid> {
 }
 
 /// A time without a zone is UTC; all else is read as everywhere.
-fn time(text: &str) -> Result<DueAt, Invalid> {
+pub(super) fn time(text: &str) -> Result<DueAt, Invalid> {
     let naive = NAIVE.iter().find_map(|format| NaiveDateTime::parse_from_str(text.trim(), format).ok());
     match naive {
         Some(naive) => naive.and_utc().to_rfc3339().parse(),
