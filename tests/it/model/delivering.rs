@@ -1,7 +1,7 @@
 //! The reference's verbs of those who deliver.
 
 use overdue::{
-    DueAt, ServerTime,
+    DueAt,
     queue::{Retried, Settled},
 };
 
