@@ -17,4 +17,5 @@ mod races;
 mod recorder;
 mod run;
 mod sinks;
+mod snapshot;
 mod workers;

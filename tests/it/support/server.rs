@@ -4,7 +4,7 @@ use std::{
     fs,
     io::{BufRead as _, BufReader, Write as _},
     os::unix::net::UnixStream,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     sync::OnceLock,
     thread,
@@ -14,11 +14,12 @@ use std::{
 use super::LIMIT;
 
 /// Keeps a server exactly as long as somebody holds the other end of its stdin: the kernel closes it
-/// however the test process ends. A word on stdin keeps the directory, for a restart.
+/// however the test process ends. A word on stdin keeps the directory, for a restart. XFSZ is ignored so that a
+/// limit on the size of files is an error to Redis, as a full disk is.
 const KEEPER: &str = r#"
-    trap '' INT TERM HUP
+    trap '' INT TERM HUP XFSZ
     dir=$1; shift
-    redis-server "$@" >>"$dir/log" 2>&1 &
+    "$@" >>"$dir/log" 2>&1 &
     echo $!
     read -r keep
     kill -9 $!
@@ -29,6 +30,7 @@ const KEEPER: &str = r#"
 /// A redis-server of its own without persistence, gone when dropped.
 pub(crate) struct RedisServer {
     dir: PathBuf,
+    program: Vec<String>,
     options: Vec<String>,
     keeper: Child,
     pid: u32,
@@ -48,13 +50,31 @@ impl RedisServer {
 
     /// The same with further options, such as `["--appendonly", "yes"]`.
     pub(crate) fn start_with(options: &[&str]) -> Self {
+        Self::start_as(&["redis-server"], options, |_| {})
+    }
+
+    /// The same by other words than `redis-server`, which exec it in the end, once `prepare` has put into its
+    /// directory what it is to find there.
+    pub(crate) fn start_as(program: &[&str], options: &[&str], prepare: impl FnOnce(&Path)) -> Self {
         let dir =
             tempfile::Builder::new().prefix("overdue-it-").tempdir().expect("a temporary directory").keep();
-        let options: Vec<String> = options.iter().map(ToString::to_string).collect();
-        let (keeper, pid) = launch(&dir, &options);
-        let server = Self { dir, options, keeper, pid };
+        prepare(&dir);
+        let owned = |words: &[&str]| words.iter().map(ToString::to_string).collect::<Vec<_>>();
+        let (program, options) = (owned(program), owned(options));
+        let (keeper, pid) = launch(&dir, &program, &options);
+        let server = Self { dir, program, options, keeper, pid };
         server.wait_until_it_listens();
         server
+    }
+
+    /// Where its files are.
+    pub(crate) fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// Its process id.
+    pub(crate) fn pid(&self) -> u32 {
+        self.pid
     }
 
     /// Where clients connect.
@@ -78,7 +98,7 @@ impl RedisServer {
     pub(crate) fn restart_with(&mut self, options: &[&str]) {
         self.options.extend(options.iter().map(ToString::to_string));
         let _ = fs::remove_file(self.socket());
-        (self.keeper, self.pid) = launch(&self.dir, &self.options);
+        (self.keeper, self.pid) = launch(&self.dir, &self.program, &self.options);
         self.wait_until_it_listens();
     }
 
@@ -112,10 +132,11 @@ impl Drop for RedisServer {
     }
 }
 
-fn launch(dir: &PathBuf, options: &[String]) -> (Child, u32) {
+fn launch(dir: &Path, program: &[String], options: &[String]) -> (Child, u32) {
     let mut keeper = Command::new("sh")
         .args(["-c", KEEPER, "keeper"])
         .arg(dir)
+        .args(program)
         .args(["--port", "0", "--unixsocket", "redis.sock", "--dir"])
         .arg(dir)
         .args(["--save", "", "--appendonly", "no", "--daemonize", "no", "--enable-debug-command", "yes"])
