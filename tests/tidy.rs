@@ -261,9 +261,9 @@ fn the_tests_that_the_reliability_page_names_exist() {
         let (modules, test) = name.rsplit_once("::").expect("a path");
         let module = modules.split("::").filter(|part| *part != "tests").last().expect("a module");
         let is_there = sources.iter().any(|(path, text)| {
-            let in_module = path.components().any(|part| {
-                part.as_os_str().to_string_lossy().trim_end_matches(".rs") == module
-            });
+            let in_module = path
+                .components()
+                .any(|part| part.as_os_str().to_string_lossy().trim_end_matches(".rs") == module);
             in_module && text.contains(&format!("fn {test}("))
         });
         assert!(is_there, "docs/reliability.md names `{name}`, and there is no such test");

@@ -37,6 +37,19 @@ impl<'a> Fleet<'a> {
         Self { place, members: (0..members).map(|_| place.serve_with(&[])).collect() }
     }
 
+    /// Waits until all of them serve.
+    pub(crate) async fn is_up(&self) {
+        for member in &self.members {
+            member.says("serving").await;
+        }
+    }
+
+    /// How many lines of their logs hold this text.
+    pub(crate) fn mentions(&self, text: &str) -> usize {
+        let count = |member: &Serve| member.log().iter().filter(|line| line.contains(text)).count();
+        self.members.iter().map(count).sum()
+    }
+
     fn some_member(&self, dice: &mut StdRng) -> usize {
         dice.random_range(0..self.members.len())
     }

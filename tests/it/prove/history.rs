@@ -109,6 +109,28 @@ impl History {
         self.add(now_us(), Event::Struck { fault: fault.into() });
     }
 
+    /// What was answered after `kept_us` to calls from before `died_us` may not have outlived the server: nobody
+    /// knows. Answers how many registrations that is.
+    pub(crate) fn doubt(&self, kept_us: i64, died_us: i64) -> u64 {
+        let mut doubted = 0;
+        for entry in &mut *self.entries() {
+            if entry.ended_us < kept_us || entry.began_us > died_us {
+                continue;
+            }
+            match &mut entry.event {
+                Event::Registered { outcome: outcome @ Outcome::Ok, .. } => {
+                    *outcome = Outcome::Unknown;
+                    doubted += 1;
+                }
+                Event::Cancelled { removed, outcome: outcome @ Outcome::Ok, .. } => {
+                    (*removed, *outcome) = (false, Outcome::Unknown);
+                }
+                _ => {}
+            }
+        }
+        doubted
+    }
+
     /// All of it so far.
     pub(crate) fn entries(&self) -> MutexGuard<'_, Vec<Entry>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)

@@ -31,7 +31,7 @@ pub(crate) async fn create(orders: &Orders, history: &History, bulk: &[(Id, i64)
 }
 
 /// Pays, which takes the deadline back if it does not come too late.
-async fn pay(orders: &Orders, history: &History, id: &Id) {
+pub(crate) async fn pay(orders: &Orders, history: &History, id: &Id) {
     let began_us = now_us();
     let answer = orders.pay(id, &Fields::default()).await;
     let removed = matches!(answer, Ok(Verdict::Done(_)));

@@ -2,7 +2,7 @@
 
 use std::{
     sync::{Arc, Mutex},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use overdue::{
@@ -13,8 +13,10 @@ use tokio::{task::JoinHandle, time::sleep};
 
 use crate::support::{PARTS, Rig, T0, id, leases, registration, retry_of};
 
-/// How far apart a [`Watch`] looks: some thousand ids take Redis a few milliseconds.
-const INTERVAL: Duration = Duration::from_millis(100);
+/// How far apart a [`Watch`] looks at least, and at most.
+const INTERVALS: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(2));
+/// How much longer it pauses than a look took: some thousand ids take Redis a few milliseconds, and many more ids more.
+const PAUSE: u32 = 20;
 
 /// What an instant showed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -62,8 +64,10 @@ impl Watch {
         let (queue, seen) = (queue.clone(), Arc::<Mutex<(u64, Vec<String>)>>::default());
         let notes = Arc::clone(&seen);
         let task = tokio::spawn(async move {
+            let mut pause = INTERVALS.0;
             loop {
-                sleep(INTERVAL).await;
+                sleep(pause).await;
+                let begun = Instant::now();
                 match snapshot(&queue).await {
                     Ok(snapshot) => {
                         let mut notes = notes.lock().expect("held briefly");
@@ -73,6 +77,7 @@ impl Watch {
                     Err(Error::Redis(_)) => {}
                     Err(error) => panic!("{error}"),
                 }
+                pause = (begun.elapsed() * PAUSE).clamp(INTERVALS.0, INTERVALS.1);
             }
         });
         Self { seen, task }
