@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use overdue::{
-    DueAt, Id,
+    DueAt, Id, Payload,
     queue::{Cancelled, Due, Expected, Mode, Queue, Registration},
 };
 use rand::{RngExt as _, rngs::StdRng};
@@ -11,6 +11,8 @@ use tokio::time::sleep;
 
 use super::history::{Event, History, Outcome, now_us};
 
+/// An id that begins so has itself as its payload: whoever is handed another one, or none, can tell.
+pub(crate) const WITH_PAYLOAD: &str = "p:";
 /// How many a client registers at once.
 const BULK: usize = 50;
 
@@ -34,7 +36,7 @@ impl Workload {
             let bulk: Vec<(Id, i64)> = (first..self.ids.min(first + BULK))
                 .map(|n| {
                     let due_ms = (due_from_us + dice.random_range(0..over_us)) / 1000;
-                    (format!("order-{n}").parse().expect("an id"), due_ms)
+                    (format!("{WITH_PAYLOAD}order-{n}").parse().expect("an id"), due_ms)
                 })
                 .collect();
             register(queue, history, &bulk).await;
@@ -65,7 +67,9 @@ pub(crate) async fn register(queue: &Queue, history: &History, bulk: &[(Id, i64)
         .iter()
         .map(|(id, due_ms)| {
             let due = Due::At(DueAt::from_ms(*due_ms).expect("a deadline"));
-            Registration { id: id.clone(), due, payload: None }
+            let payload =
+                id.as_str().starts_with(WITH_PAYLOAD).then(|| Payload::new(id.as_str()).expect("text"));
+            Registration { id: id.clone(), due, payload }
         })
         .collect();
     let began_us = now_us();
@@ -73,6 +77,12 @@ pub(crate) async fn register(queue: &Queue, history: &History, bulk: &[(Id, i64)
     let event = |(id, due_ms): &(Id, i64)| Event::Registered { id: id.to_string(), due_ms: *due_ms, outcome };
     history.add_all(began_us, bulk.iter().map(event));
     outcome
+}
+
+/// The id as a handler writes it down that was handed this payload: another one if that is not the id's own.
+pub(crate) fn named_by(id: String, payload: Option<&str>) -> String {
+    let own = id.starts_with(WITH_PAYLOAD).then_some(id.as_str());
+    if payload == own { id } else { format!("{id} with the payload {payload:?}") }
 }
 
 /// Cancels, and writes down what came of it.

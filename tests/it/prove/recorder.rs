@@ -12,7 +12,10 @@ use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
 use serde::Deserialize;
 use tokio::net::TcpListener;
 
-use super::history::{Event, History, now_us};
+use super::{
+    clients::named_by,
+    history::{Event, History, now_us},
+};
 
 /// How often the receiver is not as it should be. What it says depends on the dice alone, not on the id.
 #[derive(Debug, Clone, Copy, Default)]
@@ -47,6 +50,7 @@ struct Data {
     id: String,
     due_at: DueAt,
     token: u64,
+    payload: Option<String>,
 }
 
 impl Recorder {
@@ -79,7 +83,8 @@ async fn receive(State(shared): State<Shared>, body: Bytes) -> StatusCode {
         tokio::time::sleep(slow.1).await;
     }
     let done = fate >= failing;
-    let Data { id, due_at, token } = call.data;
+    let Data { id, due_at, token, payload } = call.data;
+    let id = named_by(id, payload.as_deref());
     shared
         .history
         .add(began_us, Event::Handled { id, due_ms: due_at.as_ms(), token: Some(Token::new(token)), done });

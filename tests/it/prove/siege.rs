@@ -13,7 +13,7 @@ use redis::Value;
 use tokio::time::sleep;
 
 use super::{
-    clients::{Workload, register, spread},
+    clients::{WITH_PAYLOAD, Workload, register, spread},
     fleet::{Fleet, config, nothing_remains},
     history::{Entry, Event, History, Outcome, now_us},
     recorder::{Policy, Recorder},
@@ -174,7 +174,7 @@ impl Siege<'_> {
         let (queue, history) = (self.queue.clone(), Arc::clone(&self.history));
         eventually("ids are registered", async || {
             self.probes += 1;
-            let bulk = spread(&format!("probe-{}-", self.probes), ids, over, &mut self.dice);
+            let bulk = spread(&format!("{WITH_PAYLOAD}probe-{}-", self.probes), ids, over, &mut self.dice);
             let outcome = register(&queue, &history, &bulk).await;
             (outcome == Outcome::Ok).then(|| bulk.into_iter().map(|(id, _)| id).collect())
         })

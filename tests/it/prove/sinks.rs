@@ -2,7 +2,10 @@
 
 use std::collections::HashMap;
 
-use super::history::{Event, History};
+use super::{
+    clients::named_by,
+    history::{Event, History},
+};
 use crate::support::Rig;
 
 /// Entries of the stream `fired`.
@@ -10,7 +13,8 @@ pub(crate) async fn read_stream(rig: &Rig, history: &History) {
     let entries: Vec<(String, HashMap<String, String>)> = rig.on_key("XRANGE", "fired", ("-", "+")).await;
     for (_, fields) in entries {
         let number = |name: &str| fields[name].parse().expect("a number");
-        fired(history, fields["id"].clone(), number("due_at"), number("fired_at"));
+        let id = named_by(fields["id"].clone(), fields.get("payload").map(String::as_str));
+        fired(history, id, number("due_at"), number("fired_at"));
     }
 }
 
@@ -21,6 +25,7 @@ pub(crate) async fn read_list(rig: &Rig, history: &History) {
         let fields: serde_json::Value = serde_json::from_str(&element).expect("JSON");
         let number = |name: &str| fields[name].as_i64().expect("a number");
         let id = fields["id"].as_str().expect("text").to_owned();
+        let id = named_by(id, fields["payload"].as_str());
         fired(history, id, number("due_at"), number("fired_at"));
     }
 }

@@ -64,8 +64,6 @@ async fn while_spoiled(run: &mut Run, handler: Handler, parts: &[&str]) -> u64 {
                     siege.goes_on(&other).await;
                     siege.edit(part, MEND).await;
                 };
-                // A sink looks at its stream only when it has something to add.
-                siege.provide(1, Duration::from_millis(1)).await;
                 siege.endure(&format!("WRONGTYPE {part}"), "wrongtype", on, off).await;
             }
         }
