@@ -27,6 +27,7 @@ use tracing::{info, warn};
 
 mod error;
 mod server;
+mod torn;
 
 pub use error::EmbeddedError;
 use server::{Origin, SOCKET, STOP_LIMIT, Server, url_of};

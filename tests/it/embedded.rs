@@ -274,6 +274,31 @@ async fn a_torn_tail_of_the_aof_costs_only_the_last_write() {
 }
 
 #[tokio::test]
+async fn what_is_written_after_a_torn_transaction_is_there_after_the_next_start() {
+    let dir = data_dir();
+    let embedded = start(dir.path()).await;
+    set(embedded.url(), "first", "kept").await;
+    let mut transaction = redis::pipe();
+    transaction.atomic().set("torn 1", "").ignore().set("torn 2", "").ignore();
+    transaction.exec_async(&mut connect(embedded.url()).await.unwrap()).await.unwrap();
+    embedded.stop().await.unwrap();
+
+    // Inside of the second SET.
+    let aof = OpenOptions::new().write(true).open(aof(dir.path())).unwrap();
+    aof.set_len(aof.metadata().unwrap().len() - 20).unwrap();
+
+    let embedded = start(dir.path()).await;
+    set(embedded.url(), "after", "kept").await;
+    embedded.stop().await.unwrap();
+    let embedded = start(dir.path()).await;
+    for (key, value) in [("first", Some("kept")), ("torn 1", None), ("torn 2", None), ("after", Some("kept"))]
+    {
+        assert_eq!(get(embedded.url(), key).await.unwrap().as_deref(), value, "{key}");
+    }
+    embedded.stop().await.unwrap();
+}
+
+#[tokio::test]
 async fn a_corrupt_aof_is_an_error_that_quotes_the_log() {
     let dir = data_dir();
     let embedded = start(dir.path()).await;

@@ -20,7 +20,7 @@ use tokio::{
 };
 use tracing::{info, warn};
 
-use super::EmbeddedError;
+use super::{EmbeddedError, torn};
 
 /// The socket's name in the data directory.
 pub(super) const SOCKET: &str = "redis.sock";
@@ -108,7 +108,9 @@ impl Server {
             if launched.is_none()
                 && let Some(lock) = self.claim()?
             {
+                self.mend_log().await?;
                 launched = Some(self.launch(lock)?);
+                last_sign_of_life = Instant::now();
             }
             let state = match self.ask("PING").await {
                 Ok(answer) if answer.starts_with("+PONG") => break,
@@ -196,6 +198,19 @@ impl Server {
             }
         }
         Err(EmbeddedError::NotInstalled)
+    }
+
+    /// Sees to a log that lost its end with the power. Only for the holder of `redis.lock`.
+    async fn mend_log(&self) -> Result<(), EmbeddedError> {
+        let dir = self.dir.clone();
+        // Reading is fast beside what Redis does with each command, and yet no work for this thread.
+        let mended = tokio::task::spawn_blocking(move || torn::mend(&dir)).await;
+        let removed_bytes =
+            mended.unwrap_or_else(|cause| Err(cause.into())).map_err(|source| self.unusable(source))?;
+        if removed_bytes > 0 {
+            warn!(removed_bytes, "the AOF ended in the middle of a write, as after a loss of power: cut off");
+        }
+        Ok(())
     }
 
     /// Removes what an earlier server left behind. Only for the holder of `redis.lock`.
