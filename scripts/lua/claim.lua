@@ -31,10 +31,18 @@ local function take(id, score, text, record)
   any_record = any_record or record
 end
 
+-- What a redelivery needs comes before the hold of those that have it from an earlier claim.
+local function write_lease()
+  call('HSET', batches, token, cmsgpack.pack({ entries, by_id }))
+  call('ZADD', leases, digits(now + tonumber(ARGV[3])), token)
+  call('HSET', meta, 'token', token)
+end
+
 local leftovers, more_lost = {}, false
 if limit > 0 then
   leftovers, more_lost = lost(now, limit, touched)
 end
+local moved = {}
 for _, found in ipairs(leftovers) do
   local id, old_token, score, text, record = unpack(found)
   record.crashes = record.crashes + 1
@@ -53,9 +61,13 @@ for _, found in ipairs(leftovers) do
     record.retry = score
     local json = cjson.encode(record)
     call('HSET', attempts, id, json)
-    call('ZADD', leased, token, id)
+    moved[#moved + 1], moved[#moved + 2] = token, id
     take(id, score, text, json)
   end
+end
+if #moved > 0 then
+  write_lease()
+  call('ZADD', leased, unpack(moved))
 end
 
 -- Leases those due ids that are free, and answers them. NX finds leased ones at no cost: the number of
@@ -124,9 +136,7 @@ while count < limit and rounds < 4 and affordable do
 end
 
 if count > 0 then
-  call('HSET', batches, token, cmsgpack.pack({ entries, by_id }))
-  call('ZADD', leases, digits(now + tonumber(ARGV[3])), token)
-  call('HSET', meta, 'token', token)
+  write_lease()
 end
 if #taken > 0 then -- the sources, now that all destinations are written
   if next(by_id) then

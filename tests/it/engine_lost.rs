@@ -3,7 +3,7 @@
 use overdue::queue::{Cancelled, Lease, Retried, Settled, State};
 
 use crate::support::{
-    LEASE, LEASE_MS, Rig, T0, at_ms, id, leases, many, names, rejected, retry_of, text, wrong_token,
+    LEASE, LEASE_MS, NOTHING, Rig, T0, at_ms, id, leases, many, names, rejected, retry_of, text, wrong_token,
 };
 
 /// When the leases of claims at T0 have run out.
@@ -52,6 +52,24 @@ impl Rig {
         let after = self.shown(lease.id.as_str()).await.map(|shown| format!("{shown:?}"));
         assert_eq!(after, before, "{case}");
     }
+}
+
+/// As half a claim leaves it behind, of a log that was cut.
+#[tokio::test]
+async fn a_holder_whose_lease_has_no_end_is_nobody() {
+    let rig = Rig::new().await;
+    let held = rig.leased("held", "").await;
+    for name in ["held", "orphan"] {
+        rig.put(name, T0, "p").await;
+    }
+    let _: i64 = rig.on_key("ZADD", "leased", (7, "orphan")).await;
+    let _: i64 = rig.on_key("HSET", "batches", (7, "")).await;
+    let delivery = rig.claim_one(T0).await;
+    assert_eq!((delivery.id.as_str(), text(delivery.payload.as_ref())), ("orphan", "p"));
+    assert_eq!(rig.ack(&[held.lease(), delivery.lease()]).await.unwrap(), [Settled::Done; 2]);
+    assert_eq!(rig.claimed(T0).await, ["held"], "as it was registered anew");
+    let batches: usize = rig.on_key("HLEN", "batches", NOTHING).await;
+    assert_eq!(batches, 1, "what nobody held is gone");
 }
 
 #[tokio::test]
