@@ -16,9 +16,7 @@ use super::{
     run::{Run, Terms, scaled},
     siege::{Handler, Siege, besiege},
 };
-use crate::support::{
-    PATIENT, RedisServer, Rig, eventually, process::Place, queue_on, registration, trouble,
-};
+use crate::support::{RedisServer, Rig, process::Place};
 
 /// Failed and rejected deliveries write records, which must not be lost either.
 const RECEIVER: Policy = Policy { failing: 0.3, slow: (0.1, Duration::from_millis(100)), gone: 0.1 };

@@ -22,5 +22,6 @@ mod run;
 mod siege;
 mod sinks;
 mod snapshot;
+mod torn_log;
 mod workers;
 mod wrong_types;
