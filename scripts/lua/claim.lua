@@ -16,6 +16,10 @@
 --        8 records (JSON, see lib.lua) by position, likewise
 guard()
 local now, now_us = clock(ARGV[1])
+local is_virtual = ARGV[1] ~= ''
+if not is_virtual then
+  mend_ends(now)
+end
 local wanted = tonumber(ARGV[2])
 local max_crashes = tonumber(ARGV[5]) or math.huge
 local limit, spend = allowance(wanted, ARGV[4], now, now_us)
@@ -35,7 +39,11 @@ end
 local function write_lease()
   call('HSET', batches, token, cmsgpack.pack({ entries, by_id }))
   call('ZADD', leases, digits(now + tonumber(ARGV[3])), token)
-  call('HSET', meta, 'token', token)
+  if is_virtual then
+    call('HSET', meta, 'token', token)
+  else
+    call('HSET', meta, 'token', token, 'clock', digits(now))
+  end
 end
 
 local leftovers, more_lost = {}, false

@@ -14,7 +14,8 @@
 --                      or only trace (W3C traceparent) and retry, of an id that was registered in a trace
 --   7 dead       ZSET  id -> when it was buried, in ms
 --   8 meta       HASH  token -> the last token; paused -> 1 while nothing may be claimed;
---                      rate_until -> up to when, in µs, the rate limit is used up
+--                      rate_until -> up to when, in µs, the rate limit is used up;
+--                      clock -> the last instant, in ms, at which the end of a lease was written
 -- ARGV   as the verb says; `now` is in ms since the epoch, '' takes the clock of Redis
 -- Reply  as the verb says; numbers beyond 14 digits must not pass tostring or cjson, see `digits`
 
@@ -196,6 +197,22 @@ local function forget_dead(id)
     call('HDEL', payload, id)
   end
   return removed
+end
+
+-- Ends of leases are instants of a clock that may step back: it was wrong and is set right, or Redis moved to another
+-- machine. What a dead process held would then come back late by the step. So a clock that is a second or more behind
+-- the last time that an end was written takes the difference off all ends that were still ahead then. The step was no
+-- smaller, so nobody loses a lease early. All who write ends call this first, but not in virtual time.
+local function mend_ends(now)
+  local behind = tonumber(call('HGET', meta, 'clock') or 0) - now
+  if behind < 1000 then
+    return
+  end
+  local range = call('ZRANGEBYSCORE', leases, '(' .. digits(now + behind), '+inf', 'WITHSCORES', 'LIMIT', 0, 1000)
+  for i = 1, #range, 2 do
+    call('ZADD', leases, digits(tonumber(range[i + 1]) - behind), range[i])
+  end
+  call('HSET', meta, 'clock', digits(now))
 end
 
 -- A hold without an end of its lease would last for ever, and no script leaves one behind. Half a script does, which

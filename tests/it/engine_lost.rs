@@ -72,6 +72,33 @@ async fn a_holder_whose_lease_has_no_end_is_nobody() {
     assert_eq!(batches, 1, "what nobody held is gone");
 }
 
+/// The same with a real clock that steps: `prove::clock`.
+#[tokio::test]
+async fn a_step_back_of_the_clock_is_taken_off_the_leases() {
+    const HOUR_MS: i64 = 3_600_000;
+    let (rig, lease) = (Rig::new().await, LEASE * 60);
+    rig.zadd("a", T0).await;
+    let token = rig.claim(1, lease).await.unwrap().token.unwrap();
+    let end = async || rig.on_key::<i64>("ZSCORE", "leases", token.get()).await;
+    let real_end = end().await;
+    // As if all that was written so far had been written with a clock that was an hour ahead.
+    for (verb, part, arguments) in [
+        ("ZINCRBY", "leases", (HOUR_MS.to_string(), token.to_string())),
+        ("HINCRBY", "meta", ("clock".into(), HOUR_MS.to_string())),
+    ] {
+        let _: i64 = rig.on_key(verb, part, arguments).await;
+    }
+    for _ in 0..2 {
+        assert!(rig.claim(1, lease).await.unwrap().deliveries.is_empty(), "it is still held");
+        let late_ms = end().await - real_end;
+        assert!((0..HOUR_MS / 10).contains(&late_ms), "late by no more than the queue was idle: {late_ms}");
+    }
+    let _: i64 = rig.on_key("HINCRBY", "meta", ("clock", HOUR_MS)).await;
+    let before = end().await;
+    rig.claim(1, lease).await.unwrap();
+    assert_eq!(end().await, before, "one that had ended by then is no holder's any more");
+}
+
 #[tokio::test]
 async fn a_lost_delivery_comes_back_with_all_that_it_had() {
     let rig = Rig::new().await;

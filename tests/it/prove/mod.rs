@@ -7,6 +7,7 @@
 mod checker;
 mod checker_tests;
 mod clients;
+mod clock;
 mod failpoints;
 mod fleet;
 mod full;

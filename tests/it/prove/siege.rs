@@ -51,7 +51,7 @@ pub(crate) struct Siege<'a> {
     pub(crate) doubts: Vec<(i64, i64)>,
     fleet: &'a Fleet<'a>,
     probes: usize,
-    resumed: Duration,
+    resumed: Option<Duration>,
 }
 
 /// Lets faults befall this server while clients do their work, waits until all is done, and answers how often
@@ -103,13 +103,15 @@ pub(crate) async fn besiege_with(
         server: &mut *server,
         fleet: &fleet,
         probes: 0,
-        resumed: Duration::ZERO,
+        resumed: None,
     };
     faults(&mut siege).await;
     let Siege { duplicates, doubts, resumed, .. } = siege;
     clients.await.expect("clients do not panic");
     fleet.drain(&rig).await;
-    run.measure_ms("resumed_after_ms", resumed);
+    if let Some(resumed) = resumed {
+        run.measure_ms("resumed_after_ms", resumed);
+    }
     run.measure("unanswered", unanswered(&run.history));
     run.measure("snapshots", watch.end(&rig).await);
     // The rig's own connection may have died on the way.
@@ -204,7 +206,7 @@ impl Siege<'_> {
         let ids = self.provide(1, Duration::from_millis(1)).await;
         self.are_done(&ids).await;
         let resumed_us = self.first_handled(since_us).unwrap_or_else(now_us);
-        self.resumed = self.resumed.max(Duration::from_micros((resumed_us - since_us) as u64));
+        self.resumed = self.resumed.max(Some(Duration::from_micros((resumed_us - since_us) as u64)));
     }
 
     /// When a handler first began after this instant.
