@@ -262,6 +262,8 @@ async fn a_server_that_hangs_times_out_and_the_next_call_works() {
     let rig = Rig::on(&server).await;
     let impatient = impatient(&server, &rig);
     rig.put("a", T0, "").await;
+    // Connected before: to connect it is patient.
+    eventually("it answers", async || impatient.counts().await.ok()).await;
     server.signal("STOP");
     assert_eq!(trouble(impatient.counts().await), TroubleKind::Timeout);
     server.signal("CONT");
