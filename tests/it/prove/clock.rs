@@ -9,6 +9,7 @@ use std::{
 
 use overdue::{
     Token,
+    lock::{Lock, LockOptions},
     queue::{Claim, Settled},
     redis::Redis,
 };
@@ -23,7 +24,7 @@ use super::{
     run::{Run, Terms, scaled},
     siege::{Handler, Siege, besiege},
 };
-use crate::support::{RedisServer, Rig, eventually, leases};
+use crate::support::{LIMIT, PATIENT, RedisServer, Rig, eventually, leases};
 
 const HOUR_S: i64 = 3600;
 /// Nothing fails: what is to be tried again at an hour of a wrong clock waits for that hour.
@@ -229,5 +230,20 @@ async fn a_step_forward_ends_the_leases_and_what_was_in_flight_is_handed_over_ag
     run.measure("handed_over_again", again.deliveries.len());
     assert_eq!(rig.ack(&leases(&first)).await.expect("answered"), [Settled::Stale; 10]);
     assert_eq!(rig.ack(&leases(&again)).await.expect("answered"), [Settled::Done; 10]);
+    run.finish(Terms { clock: Clock::Faked, ..Terms::struck_by(["clock forward by 1 h"]) });
+}
+
+#[tokio::test]
+async fn a_step_forward_frees_a_lock_that_is_held_and_only_its_number_tells() {
+    let Some(Faked { server, clock }) = Faked::start() else { return };
+    let run = Run::begin("clock of Redis steps forward, lock");
+    let redis = Redis::open(&server.url(), PATIENT).expect("a valid url");
+    let options = LockOptions { ttl: LIMIT, wait: LIMIT };
+    let lock = Lock::new(redis.clone(), "overdue", "door".parse().expect("a name"), options).expect("valid");
+    let first = lock.acquire().await.expect("free");
+    clock.step(&redis, &run.history, HOUR_S).await;
+    let second = lock.acquire().await.expect("free again");
+    assert!(first.is_held(), "it has heard nothing yet");
+    assert!(second.fence() > first.fence());
     run.finish(Terms { clock: Clock::Faked, ..Terms::struck_by(["clock forward by 1 h"]) });
 }
