@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use tokio::time::sleep;
+
 use super::{
     clients::Workload,
     history::now_us,
@@ -16,6 +18,8 @@ pub(crate) const RECEIVER: Policy =
     Policy { failing: 0.05, slow: (0.1, Duration::from_millis(300)), gone: 0.0 };
 /// How far apart deaths are, about.
 const APART: Duration = Duration::from_millis(600);
+/// One that lasts: by then schedulers look for Redis as rarely as they ever do, once a second.
+const LONG: Duration = Duration::from_secs(2);
 const DIED: [&str; 2] = ["Redis killed", "Redis killed with work in hand"];
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -49,9 +53,10 @@ async fn each_id_is_in_the_list_once() {
 async fn under_restarts(run: &mut Run, appendfsync: &str, handler: Handler) -> u64 {
     let mut server = RedisServer::start_with(&["--appendonly", "yes", "--appendfsync", appendfsync]);
     let deaths = scaled(5);
-    let load = Workload { ids: scaled(1500), over: APART * deaths as u32, cancelled: 0.1 };
+    let over = APART * deaths as u32 + LONG * deaths as u32 / 5;
+    let load = Workload { ids: scaled(2500), over, cancelled: 0.1 };
     besiege(run, &mut server, handler, load, async |siege| {
-        for _ in 0..deaths {
+        for death in 0..deaths {
             siege.pause(APART / 2).await;
             if appendfsync == "always" {
                 siege.server.kill9();
@@ -59,6 +64,9 @@ async fn under_restarts(run: &mut Run, appendfsync: &str, handler: Handler) -> u
                 siege.dies_with_what_it_has_not_written().await;
             }
             siege.struck("Redis killed");
+            if death % 5 == 1 {
+                sleep(LONG).await;
+            }
             siege.pause(APART / 4).await;
             siege.server.restart();
             siege.is_back().await;
