@@ -194,7 +194,7 @@ impl Bare {
         }
     }
 
-    /// How long a `PING` takes.
+    /// A `PING` and its answer.
     pub(super) fn ping(&mut self) -> anyhow::Result<()> {
         Ok(redis::cmd("PING").exec(&mut self.connection)?)
     }

@@ -6,12 +6,14 @@ use tokio::time::sleep;
 
 use super::{
     figure::{Figure, Unit},
-    info::{ScriptCalls, cpu_s},
+    info::Info,
     lab::{Lab, Round},
     serve::Serve,
 };
 
 const QUEUE: &str = "idle";
+/// How often Redis has read from a client: while it is idle, once for each command that it was sent.
+const REQUESTS: &str = "total_reads_processed";
 /// How long `serve` runs before it is looked at.
 const SETTLING: Duration = Duration::from_secs(1);
 
@@ -22,6 +24,7 @@ enum Way {
 }
 
 struct Idle {
+    requests_per_second: f64,
     calls_per_second: f64,
     redis_cpu_percent: f64,
     /// None for Redis alone, and where there is no `/proc`.
@@ -43,7 +46,8 @@ pub(super) async fn measure(lab: &Lab<'_>) -> anyhow::Result<Vec<Figure>> {
     };
     let cpu = |idle: &Idle| idle.redis_cpu_percent;
     let mut figures = vec![
-        figure("calls", Unit::CallsPerSecond, values(0, &|idle| idle.calls_per_second)),
+        figure("requests", Unit::CallsPerSecond, values(0, &|idle| idle.requests_per_second)),
+        figure("script_calls", Unit::CallsPerSecond, values(0, &|idle| idle.calls_per_second)),
         figure("redis_cpu", Unit::PercentOfACore, values(0, &cpu)).beside("redis_alone", values(1, &cpu)),
     ];
     if measured[0].iter().all(|idle| idle.serve_cpu_percent.is_some()) {
@@ -59,18 +63,22 @@ async fn once(lab: &Lab<'_>, way: Way, round: Round) -> anyhow::Result<Idle> {
         Way::RedisAlone => None,
     };
     sleep(round.span(SETTLING.min(lab.plan.span))).await;
-    let (redis, serve_cpu_s) = (lab.rig.redis(), || serve.as_ref().and_then(Serve::cpu_s));
-    let (begun, calls, cpu, own_cpu) =
-        (Instant::now(), ScriptCalls::so_far(redis).await?, cpu_s(redis).await?, serve_cpu_s());
+    let serve_cpu_s = || serve.as_ref().and_then(Serve::cpu_s);
+    let (begun, before, own_before) =
+        (Instant::now(), Info::read(lab.rig.redis(), "all").await?, serve_cpu_s());
     sleep(round.span(lab.plan.span)).await;
-    let (now_cpu, now_own_cpu) = (cpu_s(redis).await?, serve_cpu_s());
-    let (calls, seconds) = (ScriptCalls::so_far(redis).await?.since(calls), begun.elapsed().as_secs_f64());
+    let (after, own_after) = (Info::read(lab.rig.redis(), "all").await?, serve_cpu_s());
+    let seconds = begun.elapsed().as_secs_f64();
     if let Some(serve) = serve {
         serve.stop().await?;
     }
+    // What arrived from clients, whatever it was; the second INFO is ours.
+    let requests = after.number(REQUESTS)? - before.number(REQUESTS)? - 1.0;
+    let cpu_percent = |after: f64, before: f64| (after - before) / seconds * 100.0;
     Ok(Idle {
-        calls_per_second: calls.calls / seconds,
-        redis_cpu_percent: (now_cpu - cpu) / seconds * 100.0,
-        serve_cpu_percent: now_own_cpu.zip(own_cpu).map(|(now, before)| (now - before) / seconds * 100.0),
+        requests_per_second: requests / seconds,
+        calls_per_second: after.script_calls().since(before.script_calls()).calls / seconds,
+        redis_cpu_percent: cpu_percent(after.cpu_s()?, before.cpu_s()?),
+        serve_cpu_percent: own_after.zip(own_before).map(|(after, before)| cpu_percent(after, before)),
     })
 }

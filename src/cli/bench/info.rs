@@ -37,8 +37,13 @@ impl Info {
         text.parse().with_context(|| format!("INFO says `{text}` of {name}, which is no number"))
     }
 
+    /// The seconds of a core that Redis has used so far, from the section `cpu`.
+    pub(super) fn cpu_s(&self) -> anyhow::Result<f64> {
+        Ok(self.number("used_cpu_sys")? + self.number("used_cpu_user")?)
+    }
+
     /// From the section `commandstats`; none were called if it has none.
-    fn script_calls(&self) -> ScriptCalls {
+    pub(super) fn script_calls(&self) -> ScriptCalls {
         let fields = self.text("cmdstat_evalsha").split(',').filter_map(|field| field.split_once('='));
         let fields: HashMap<&str, f64> =
             fields.filter_map(|(name, value)| Some((name, value.parse().ok()?))).collect();
@@ -60,12 +65,6 @@ impl ScriptCalls {
 /// The bytes that Redis has in use, as it counts them itself.
 pub(super) async fn used_memory(redis: &Redis) -> anyhow::Result<f64> {
     Info::read(redis, "memory").await?.number("used_memory")
-}
-
-/// The seconds of a core that Redis has used so far.
-pub(super) async fn cpu_s(redis: &Redis) -> anyhow::Result<f64> {
-    let info = Info::read(redis, "cpu").await?;
-    Ok(info.number("used_cpu_sys")? + info.number("used_cpu_user")?)
 }
 
 #[cfg(test)]
