@@ -263,7 +263,8 @@ fn a_claim_is_read_as_the_script_says_it() {
         let records = claimed.iter().map(|one| one.past.map_or(Value::Nil, record)).collect();
         let reply = [Value::Int(now_us), Value::Int(token), Value::Nil, Value::Int(0), Value::Int(1)];
         let lists = [entries, payloads, records].map(Value::Array);
-        let reply = Value::Array(reply.into_iter().chain(lists).collect());
+        let canary = [Value::Nil, bulk("17 1 1767225600000")];
+        let reply = Value::Array(reply.into_iter().chain(lists).chain(canary).collect());
         let (claim, heard) = liar.ask(&[reply], queue.claim(10, Duration::from_secs(1)));
         let claim = claim.unwrap();
         prop_assert_eq!((heard.len(), &heard[0][0][..]), (1, &b"EVALSHA"[..]));
