@@ -98,7 +98,7 @@ fn gust(faults: &Faults, wave: usize) {
 async fn a_storm_over_two_processes_loses_nothing_and_the_stream_has_each_id_once() {
     let seed: u64 =
         std::env::var("SEED").map_or_else(|_| rand::random(), |seed| seed.parse().expect("a number"));
-    println!("SEED={seed}");
+    eprintln!("SEED={seed}");
     let server = RedisServer::start();
     let (hooked, streamed, ordered) =
         (Rig::on(&server).await, Rig::on(&server).await, Rig::on(&server).await);
@@ -183,8 +183,8 @@ fn report(proxies: &[Proxy], twice: usize, count: usize, calm: Duration) {
         *struck.entry(what.to_owned()).or_default() += times;
         verbs.insert(verb.to_owned());
     }
-    println!(
+    eprintln!(
         "{count} ids in each of three queues, {twice} called again; all done {calm:.2?} after the storm"
     );
-    println!("struck: {struck:?}, on {} commands", verbs.len());
+    eprintln!("struck: {struck:?}, on {} commands", verbs.len());
 }

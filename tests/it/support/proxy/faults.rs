@@ -126,11 +126,8 @@ impl Link {
         self.silent.load(Ordering::SeqCst)
     }
 
-    pub(super) fn end(&self, after: After) {
-        match after {
-            After::Close => self.closed.cancel(),
-            After::Silence => self.silent.store(true, Ordering::SeqCst),
-        }
+    pub(super) fn fall_silent(&self) {
+        self.silent.store(true, Ordering::SeqCst);
     }
 }
 
@@ -192,7 +189,7 @@ impl Faults {
     /// Closes all connections of now.
     pub(crate) fn close_all(&self) {
         let mut state = self.state();
-        state.links.values().for_each(|link| link.end(After::Close));
+        state.links.values().for_each(|link| link.closed.cancel());
         let links = state.links.len();
         state.strike("close", links);
     }
@@ -292,24 +289,24 @@ impl Faults {
     /// Waits as long as replies are held back: one that arrived then.
     pub(super) async fn pass(&self, arrived: Instant, verb: &str) {
         let mut slow = self.0.slow.subscribe();
-        let (mut is_stalled, mut is_delayed) = (false, false);
+        let mut held_by = None;
         loop {
             let Slow { stalled_until, delay } = *slow.borrow_and_update();
-            let until = stalled_until.max(Some(arrived + delay)).expect("one of them is there");
+            let delayed_until = arrived + delay;
+            let (until, what) = match stalled_until {
+                Some(until) if until > delayed_until => (until, "stall"),
+                _ => (delayed_until, "delay"),
+            };
             if until <= Instant::now() {
                 break;
             }
-            if stalled_until == Some(until) {
-                is_stalled = true
-            } else {
-                is_delayed = true
-            }
+            held_by = Some(what);
             tokio::select! {
                 () = tokio::time::sleep_until(until) => {}
                 _ = slow.changed() => {}
             }
         }
-        for (_, what) in [(is_stalled, "stall"), (is_delayed, "delay")].iter().filter(|(was, _)| *was) {
+        if let Some(what) = held_by {
             self.note(what, verb);
         }
     }

@@ -8,11 +8,11 @@ use std::{
 use tokio::{
     io::{AsyncRead, AsyncWrite, AsyncWriteExt as _},
     net::{TcpStream, UnixStream},
-    time::{Instant, sleep},
+    time::sleep,
 };
 
 use super::{
-    faults::{Fault, Faults, Link, Pending},
+    faults::{After, Fault, Faults, Link, Pending},
     resp::Frames,
     verbs::Verbs,
 };
@@ -68,7 +68,10 @@ impl Pumps<'_> {
             let fault = self.faults.fault_for(&verb);
             if let Some(fault @ Fault::LoseRequest(after)) = fault {
                 self.faults.note_struck(fault, &verb);
-                self.link.end(after);
+                if after == After::Close {
+                    return Ok(());
+                }
+                self.link.fall_silent();
                 continue;
             }
             self.pending().push_back(Pending { verb, fault });
@@ -84,31 +87,35 @@ impl Pumps<'_> {
     ) -> io::Result<End> {
         let mut replies = Frames::new(from);
         while let Some(reply) = replies.next().await? {
-            if reply[0] == b'>' && !self.link.is_silent() {
-                to.write_all(&reply).await?;
+            if reply[0] == b'>' {
+                // A push of RESP3 answers nothing.
+                if !self.link.is_silent() {
+                    to.write_all(&reply).await?;
+                }
                 continue;
             }
             let pending = self.pending().pop_front();
-            let Pending { verb, mut fault } =
-                pending.ok_or_else(|| io::Error::other("a reply to no request"))?;
-            // No reply of the verb, which comes again as soon as it is loaded.
-            if reply.starts_with(b"-NOSCRIPT")
-                && let Some(fault) = fault.take()
-            {
-                self.faults.next(&verb, fault);
+            let mut pending = pending.ok_or_else(|| io::Error::other("a reply to no request"))?;
+            if reply.starts_with(b"-NOSCRIPT") {
+                // No reply of the verb, which comes again as soon as it is loaded.
+                self.faults.missed(&mut pending);
             }
-            self.faults.pass(Instant::now(), &verb).await;
-            if let Some(Fault::Late(time)) = fault {
+            self.faults.pass(replies.arrived, &pending.verb).await;
+            if let Some(Fault::Late(time)) = pending.fault {
                 sleep(time).await;
             }
             if self.link.is_silent() {
+                self.faults.missed(&mut pending);
                 continue;
             }
+            let Pending { verb, fault } = pending;
             if let Some(fault) = fault {
                 self.faults.note_struck(fault, &verb);
             }
             match fault {
-                Some(Fault::LoseReply(after)) => self.link.end(after),
+                // At once: the reply behind it would be taken for this one.
+                Some(Fault::LoseReply(After::Close)) => return Ok(End::Both),
+                Some(Fault::LoseReply(After::Silence)) => self.link.fall_silent(),
                 Some(Fault::CutReply(bytes)) => {
                     to.write_all(&reply[..bytes.min(reply.len() - 1)]).await?;
                     return Ok(End::Both);

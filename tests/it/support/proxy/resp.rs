@@ -2,7 +2,10 @@
 
 use std::io;
 
-use tokio::io::{AsyncRead, AsyncReadExt as _};
+use tokio::{
+    io::{AsyncRead, AsyncReadExt as _},
+    time::Instant,
+};
 
 /// Far above what overdue sends at once (4 MiB of payloads) or gets (4 MiB and a step of 6.4).
 const MAX_FRAME_BYTES: usize = 32 << 20;
@@ -110,11 +113,13 @@ pub(crate) struct Frames<R> {
     from: R,
     framer: Framer,
     chunk: Vec<u8>,
+    /// When the last bytes came.
+    pub(crate) arrived: Instant,
 }
 
 impl<R: AsyncRead + Unpin> Frames<R> {
     pub(crate) fn new(from: R) -> Self {
-        Self { from, framer: Framer::default(), chunk: Vec::new() }
+        Self { from, framer: Framer::default(), chunk: Vec::new(), arrived: Instant::now() }
     }
 
     /// The bytes of the next value; none at the end of the stream, and of one that breaks off within a value.
@@ -136,6 +141,7 @@ impl<R: AsyncRead + Unpin> Frames<R> {
             if self.from.read_buf(&mut self.chunk).await? == 0 {
                 return Ok(None);
             }
+            self.arrived = Instant::now();
         }
     }
 }
