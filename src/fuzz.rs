@@ -33,8 +33,10 @@ where
     S::Value: Debug,
 {
     let (scale, seed) = *RUN;
+    let cases = cases.saturating_mul(scale);
     let config = Config {
-        cases: cases.saturating_mul(scale),
+        cases,
+        max_global_rejects: cases.saturating_mul(10),
         failure_persistence: None,
         rng_seed: RngSeed::Fixed(seed),
         ..Config::default()

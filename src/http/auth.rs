@@ -59,7 +59,7 @@ impl Access {
         !self.callers.is_empty()
     }
 
-    fn check(&self, headers: &HeaderMap, scope: Scope) -> Result<(), Problem> {
+    pub(super) fn check(&self, headers: &HeaderMap, scope: Scope) -> Result<(), Problem> {
         if !self.is_restricted() {
             return Ok(());
         }
@@ -85,7 +85,7 @@ impl Access {
     }
 
     /// Refuses calls that a browser makes for a page of another site.
-    fn check_origin(&self, uri: &Uri, headers: &HeaderMap) -> Result<(), Problem> {
+    pub(super) fn check_origin(&self, uri: &Uri, headers: &HeaderMap) -> Result<(), Problem> {
         let text = |name| headers.get(name).map(|value| value.to_str().unwrap_or_default());
         let host = uri.authority().map(http::uri::Authority::as_str);
         let host = host.or_else(|| text(header::HOST)).unwrap_or_default();

@@ -44,9 +44,26 @@ fn one<'a>(headers: &'a HeaderMap, name: &http::HeaderName) -> Result<Option<&'a
 
 fn tag_value(tag: &str) -> Option<DueAt> {
     let digits = tag.strip_prefix('"')?.strip_suffix('"')?;
-    digits.parse().ok().and_then(|ms| DueAt::from_ms(ms).ok())
+    let due_at = digits.parse().ok().and_then(|ms| DueAt::from_ms(ms).ok())?;
+    // Tags are compared as they stand: a sign or a zero in front makes another one.
+    (of(due_at) == tag).then_some(due_at)
 }
 
 fn bad(name: &str, why: &str) -> Problem {
     Problem::new(Kind::MalformedRequest, format_args!("the header {name} {why}")).field(name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tag_is_ours_only_as_we_write_it() {
+        assert_eq!(tag_value("\"1767225600000\"").map(DueAt::as_ms), Some(1_767_225_600_000));
+        for tag in
+            ["1767225600000", "\"01767225600000\"", "\"+1767225600000\"", "W/\"1767225600000\"", "\"7\""]
+        {
+            assert_eq!(tag_value(tag), None, "{tag}");
+        }
+    }
 }

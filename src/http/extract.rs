@@ -144,23 +144,28 @@ pub(super) fn too_slow(api: &Api) -> Problem {
     Problem::new(Kind::RequestTimeout, format_args!("the body did not come within {limit}"))
 }
 
-fn is_json(bytes: &[u8]) -> bool {
-    serde_json::from_slice::<de::IgnoredAny>(bytes).is_ok()
+pub(super) fn is_json(bytes: &[u8]) -> bool {
+    json_error(bytes).is_ok()
 }
 
-/// Reads once more what could not be read, to find out where. Text that is no JSON is malformed; JSON that is not
-/// what was asked for has a field at fault.
+/// What keeps bytes from being JSON, whatever it says.
+fn json_error(bytes: &[u8]) -> serde_json::Result<()> {
+    let text = std::str::from_utf8(bytes).map_err(|_| de::Error::custom("it is not UTF-8"))?;
+    serde_json::from_str::<de::IgnoredAny>(text).map(drop)
+}
+
+/// Reads once more what could not be read, to find out where. Text that is no JSON is malformed, even if it had a wrong
+/// value before it broke off; JSON that is not what was asked for has a field at fault.
 pub(super) fn explain<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Problem {
+    if let Err(cause) = json_error(bytes) {
+        return Problem::new(Kind::MalformedRequest, format_args!("body: {cause}"));
+    }
     let mut reader = serde_json::Deserializer::from_slice(bytes);
     let Err(error) = serde_path_to_error::deserialize::<_, T>(&mut reader) else {
         return Problem::new(Kind::MalformedRequest, "the body goes on behind its JSON");
     };
     let path = error.path().to_string();
-    let cause = error.into_inner();
-    if !cause.is_data() {
-        return Problem::new(Kind::MalformedRequest, format_args!("body: {cause}"));
-    }
-    let message = cause.to_string();
+    let message = error.into_inner().to_string();
     // An unknown or missing field is named in the message, and the path leads to where it is or should be.
     let named = message.split('`').nth(1).filter(|_| message.contains(" field `"));
     let field = match (path.as_str(), named) {
@@ -168,7 +173,7 @@ pub(super) fn explain<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Problem {
         (path, Some(named)) if !path.ends_with(named) => format!("{path}.{named}"),
         (path, _) => path.to_owned(),
     };
-    Problem::new(Kind::InvalidValue, message).field(field)
+    Problem::new(Kind::InvalidValue, message).field(if field.is_empty() { "body" } else { &field })
 }
 
 /// For fields that may be left out, but not be null: one that was forgotten is no field that was left out.
@@ -275,6 +280,47 @@ impl Params {
     pub(super) fn no_more(self) -> Result<(), Problem> {
         let Some((name, _)) = self.0.into_iter().next() else { return Ok(()) };
         let why = format!("there is no parameter `{}` here", name.escape_debug());
-        Err(Problem::new(Kind::InvalidValue, why).field(name))
+        Err(Problem::new(Kind::InvalidValue, why).field(if name.is_empty() { "query" } else { &name }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Body {
+        #[expect(dead_code, reason = "only read")]
+        mode: crate::queue::Mode,
+    }
+
+    fn explained(bytes: &[u8]) -> (Kind, serde_json::Value) {
+        let problem = explain::<Body>(bytes);
+        (problem.kind, serde_json::to_value(problem.body()).unwrap())
+    }
+
+    #[test]
+    fn what_is_no_json_is_malformed_and_what_is_json_has_a_field_at_fault() {
+        for text in [&b"{\"mode\":1"[..], b"{\"mode\":\"\xff\"}", b"{\"mode\":\"keep\"} x", b""] {
+            assert_eq!(explained(text).0, Kind::MalformedRequest, "{}", text.escape_ascii());
+        }
+        for (text, field) in
+            [("{\"mode\":[]}", "mode"), ("{\"mode\":1e400}", "mode"), ("{}", "mode"), ("{\"\":1}", "body")]
+        {
+            let (kind, body) = explained(text.as_bytes());
+            assert_eq!((kind, body["field"].as_str()), (Kind::InvalidValue, Some(field)), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_a_caller_has_sent_comes_back_short_and_clean() {
+        let (_, body) = explained(format!("{{\"\\u001b[2J{}\":1}}", "x".repeat(9999)).as_bytes());
+        assert!(
+            body.to_string().len() < 2500 && !body["field"].as_str().unwrap().contains('\u{1b}'),
+            "{body}"
+        );
+        let query = Params(vec![(String::new(), "1".to_owned())]).no_more().unwrap_err();
+        assert_eq!(serde_json::to_value(query.body()).unwrap()["field"], "query");
     }
 }

@@ -12,7 +12,7 @@ use utoipa::ToSchema;
 use super::{
     Api,
     deadlines::due,
-    extract::{explain, present, stopping, too_slow},
+    extract::{explain, is_json, present, stopping, too_slow},
     problem::{Kind, Problem},
     schema::When,
 };
@@ -211,7 +211,7 @@ fn parse(line: &[u8]) -> Result<(Registration, Option<TraceParent>), Problem> {
         return Err(Problem::new(Kind::MalformedRequest, "a line must be a JSON object"));
     }
     let Line { id, due_at, delay, payload, traceparent } = serde_json::from_slice(line).map_err(|cause| {
-        if cause.is_data() {
+        if is_json(line) {
             return explain::<Line<'_>>(line);
         }
         // Each line is a document of its own to serde, which adds that it is line 1.

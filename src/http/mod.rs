@@ -20,6 +20,8 @@ mod dead;
 mod deadlines;
 mod etag;
 mod extract;
+#[cfg(test)]
+mod fuzz;
 mod health;
 mod lines;
 mod list;

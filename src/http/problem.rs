@@ -8,11 +8,14 @@ use serde::Serialize;
 
 use crate::{
     error::{Error, Invalid},
-    types::DueAt,
+    types::{DueAt, shortened},
 };
 
 /// What every `type` begins with.
 const TYPE_PREFIX: &str = "urn:overdue:problem:";
+/// Enough for 20 names of queues.
+const MAX_DETAIL_CHARS: usize = 1500;
+const MAX_FIELD_CHARS: usize = 200;
 /// When to come back after trouble with Redis: a restart of it takes about a second.
 const RETRY_AFTER_S: &str = "1";
 
@@ -247,14 +250,22 @@ pub(super) struct Body<'a> {
     field: Option<&'a str>,
 }
 
+#[cfg(test)]
+impl Body<'_> {
+    pub(super) fn detail(&self) -> &str {
+        self.detail
+    }
+}
+
 impl Problem {
+    /// The detail may quote what the caller has sent: it is cut, and fit for the log and the terminal of whoever reads it.
     pub(super) fn new(kind: Kind, detail: impl fmt::Display) -> Self {
-        Self { kind, detail: detail.to_string(), field: None, current: None }
+        Self { kind, detail: shortened(&detail.to_string(), MAX_DETAIL_CHARS), field: None, current: None }
     }
 
     /// At fault is this field of the body or parameter.
-    pub(super) fn field(self, field: impl Into<String>) -> Self {
-        Self { field: Some(field.into()), ..self }
+    pub(super) fn field(self, field: impl AsRef<str>) -> Self {
+        Self { field: Some(shortened(field.as_ref(), MAX_FIELD_CHARS)), ..self }
     }
 
     /// A deadline holds that the caller did not expect.

@@ -197,9 +197,27 @@ fn due_or_timeout(
     if due_at.is_none() && delay.is_none() { Ok(orders.default_due()) } else { due(due_at, delay) }
 }
 
-fn prefers_async(headers: &HeaderMap) -> bool {
+/// A preference may have parameters, and a value in quotes may hold anything.
+pub(in crate::http) fn prefers_async(headers: &HeaderMap) -> bool {
     let preferences = headers.get_all(PREFER).iter().filter_map(|value| value.to_str().ok());
-    preferences.flat_map(|value| value.split(',')).any(|word| word.trim().eq_ignore_ascii_case(RESPOND_ASYNC))
+    preferences.flat_map(split_unquoted).any(|preference| {
+        let name = preference.split(';').next().unwrap_or_default();
+        name.trim().eq_ignore_ascii_case(RESPOND_ASYNC)
+    })
+}
+
+/// The parts between commas that stand in no quotes.
+fn split_unquoted(text: &str) -> impl Iterator<Item = &str> {
+    let (mut is_quoted, mut is_escaped) = (false, false);
+    text.split(move |character| {
+        let is_literal = std::mem::take(&mut is_escaped);
+        match character {
+            '"' if !is_literal => is_quoted = !is_quoted,
+            '\\' if is_quoted && !is_literal => is_escaped = true,
+            _ => {}
+        }
+        character == ',' && !is_quoted
+    })
 }
 
 async fn create(orders: &Orders, new: &NewOrder) -> Result<Response, Problem> {
@@ -229,4 +247,27 @@ async fn submit(orders: &Orders, new: &NewOrder) -> Result<Response, Problem> {
 
 fn conflict(id: &Id) -> Problem {
     Problem::new(Kind::OrderConflict, format_args!("order `{id}` exists with other fields")).field("fields")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_preference_is_known_by_its_name() {
+        let prefers = |value: &'static str| {
+            prefers_async(&HeaderMap::from_iter([(
+                HeaderName::from_static(PREFER),
+                HeaderValue::from_static(value),
+            )]))
+        };
+        for value in
+            ["respond-async", "wait=1, Respond-Async", "respond-async; x=1", "a=\"b\\\",\", respond-async"]
+        {
+            assert!(prefers(value), "{value}");
+        }
+        for value in ["", "respond-asynchronously", "a=\"b, respond-async\"", "a=\"b\\\", respond-async"] {
+            assert!(!prefers(value), "{value}");
+        }
+    }
 }
