@@ -6,7 +6,7 @@ use overdue::{
 };
 
 use crate::support::{
-    LEASE_MS, PARTS, Rig, STREAM, T0, at_ms, id, ids, leases, names, rejected, retry_of, text,
+    LEASE_MS, PARTS, Rig, STREAM, T0, at_ms, id, ids, leases, names, rejected, retry_of, scripts::whole, text,
 };
 
 #[tokio::test]
@@ -302,8 +302,7 @@ async fn large_payloads_make_claims_shorter_and_lose_nothing() {
 #[tokio::test]
 async fn the_verb_schedule_refuses_what_is_no_number_and_rounds_fractions_up() {
     let rig = Rig::new().await;
-    let lua =
-        [include_str!("../../scripts/lua/lib.lua"), include_str!("../../scripts/lua/schedule.lua")].concat();
+    let lua = whole("schedule");
     let keys: Vec<String> = PARTS[..8].iter().map(|part| rig.key(part)).collect();
     let call = |due: &str| {
         let mut command = redis::cmd("EVAL");

@@ -73,7 +73,9 @@ impl Model for Interleavings {
 
     fn properties(&self) -> Vec<Property<Self>> {
         let all = vec![
-    Property::always(P1, |model: &Self, world: &World| true || world.all_is_handled_in_the_end(model.flaw)),
+            Property::always(P1, |model: &Self, world: &World| {
+                true || world.all_is_handled_in_the_end(model.flaw)
+            }),
             Property::always(P2, |_, world: &World| !world.broken.early),
             Property::always(P3, |_, world: &World| !world.broken.after_cancel),
             Property::always(P4, |_, world: &World| !world.broken.stale_heard),

@@ -21,7 +21,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::support::{LIMIT, PATIENT, RedisServer, eventually, foreign_client};
+use crate::support::{LIMIT, PATIENT, RedisServer, eventually, foreign_client, scripts::whole};
 
 /// A ttl that no busy machine uses up between two extensions.
 const LONG: Duration = Duration::from_secs(10);
@@ -95,9 +95,7 @@ impl Door {
 
     /// The script as any Redis client calls it.
     async fn eval<T: redis::FromRedisValue>(&self, script: &str, keys: &[String], args: &[&str]) -> T {
-        let path = format!("{}/scripts/lua/{script}.lua", env!("CARGO_MANIFEST_DIR"));
-        let source = std::fs::read_to_string(path).expect("a script");
-        self.send(redis::cmd("EVAL").arg(source).arg(keys.len()).arg(keys).arg(args)).await
+        self.send(redis::cmd("EVAL").arg(whole(script)).arg(keys.len()).arg(keys).arg(args)).await
     }
 
     async fn acquire_as(&self, token: &str, ttl_ms: &str) -> (i64, i64) {

@@ -9,6 +9,7 @@ use crate::support::{
     http::Caller,
     process::{Place, Serve, field},
     queue_on,
+    scripts::whole,
 };
 
 /// What a queue with each source of work is called, with all queues that are polled for it.
@@ -371,20 +372,14 @@ async fn nothing_else_is_told() {
 
 /// The scripts of the pollers, with a clock that is off by as many seconds as the key `skew` says.
 fn with_a_clock_that_steps(place: &Place) -> PathBuf {
-    let read = |file: &str| {
-        let path = format!("{}/scripts/lua/{file}.lua", env!("CARGO_MANIFEST_DIR"));
-        fs::read_to_string(path).expect("a script")
-    };
     let reads_time = "local time = call('TIME')";
     let skewed = format!("{reads_time}\n  time[1] = time[1] + tonumber(call('GET', 'skew') or 0)");
-    let lib = read("lib").replace(reads_time, &skewed);
-    assert!(lib.contains(&skewed));
     let dir = place.path("scripts");
     fs::create_dir(&dir).expect("the directory is ours");
     for verb in ["claim", "fire_stream", "fire_list", "watch", "order_expire"] {
-        let order_lib = if verb == "order_expire" { read("order_lib") } else { String::new() };
-        fs::write(dir.join(format!("{verb}.lua")), [lib.clone(), order_lib, read(verb)].concat())
-            .expect("written");
+        let text = whole(verb).replace(reads_time, &skewed);
+        assert!(text.contains(&skewed));
+        fs::write(dir.join(verb).with_extension("lua"), text).expect("written");
     }
     dir
 }

@@ -10,7 +10,7 @@ use overdue::{
     queue::{Due, State},
 };
 
-use crate::support::{NOTHING, PARTS, RedisServer, Rig, T0, at_ms, due, id, trouble};
+use crate::support::{NOTHING, PARTS, RedisServer, Rig, T0, at_ms, due, id, scripts::whole, trouble};
 
 /// The orders of a rig's queue at an instant.
 pub(crate) fn orders(rig: &Rig, now_ms: i64) -> Orders {
@@ -381,15 +381,11 @@ async fn an_intake_takes_an_order_once_and_not_more_than_its_limit() {
 
 /// `order_create` as any Redis client calls it, for the order 42.
 async fn create_by_script(rig: &Rig, arguments: &[&str]) -> redis::RedisResult<Vec<redis::Value>> {
-    let source = [
-        include_str!("../../scripts/lua/lib.lua"),
-        include_str!("../../scripts/lua/order_lib.lua"),
-        include_str!("../../scripts/lua/order_create.lua"),
-    ];
+    let source = whole("order_create");
     let own = ["events", "paid", "cancelled", "expired", "notify:scheduled", "notify:payload", "order:42"];
     let keys: Vec<String> = PARTS[..8].iter().chain(&own).map(|part| rig.key(part)).collect();
     let mut command = redis::cmd("EVAL");
-    command.arg(source.concat()).arg(keys.len()).arg(&keys).arg(T0.to_string()).arg(arguments);
+    command.arg(source).arg(keys.len()).arg(&keys).arg(T0.to_string()).arg(arguments);
     command.query_async(&mut rig.connection()).await
 }
 

@@ -91,7 +91,7 @@ fn every_plant_is_found() {
     for plant in PLANTS {
         match nursery.find(plant) {
             Some(Found { by, why }) => {
-                println!("{}: {}\n    {by}: {}", plant.script, plant.name, brief(&why))
+                println!("{}: {}\n    {by}: {}", plant.script, plant.name, brief(&why));
             }
             None => missed.push(format!("{}: {} (by {:?})", plant.script, plant.name, plant.seen_by)),
         }

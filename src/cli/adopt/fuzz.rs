@@ -31,7 +31,7 @@ fn any_pattern_makes_ids_that_lead_back_to_the_key_or_is_refused() {
                     let id = pattern.id_of(&key);
                     prop_assert!(id.is_none_or(|id| key.contains(id.as_str())));
                 }
-                Err(error) => readable(&error.to_string())?,
+                Err(error) => readable(&error)?,
             }
         }
         Ok(())
@@ -43,7 +43,7 @@ fn a_rename_is_two_names() {
     run(300, text(4), |argument| {
         match rename(&argument) {
             Ok((from, to)) => prop_assert_eq!(format!("{from}={to}"), argument),
-            Err(error) => readable(&error.to_string())?,
+            Err(error) => readable(&error)?,
         }
         Ok(())
     });

@@ -1,14 +1,14 @@
 //! The scripts as Redis gets them, with a bug in one of them, or with a death in any.
 
-use std::{fs, path::Path};
+use std::fs;
 
 use tempfile::TempDir;
 
 use super::list::Plant;
+use crate::support::scripts::{verbs, whole_with};
 
-/// What the others are prepended with, and what the sinks are beside.
+/// What all of them have in front.
 const LIB: &str = "lib";
-const FIRE_LIB: &str = "fire_lib";
 /// Where all of them call Redis.
 const CALL: &str = "local call = redis.call\n";
 /// A script dies before its nth write, as Redis lets it: what it wrote before stays. How many writes it has left is in a
@@ -43,21 +43,12 @@ pub(super) fn dying(plant: Option<&Plant>) -> TempDir {
 }
 
 fn compose(change: impl Fn(&str, String) -> String) -> TempDir {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/lua");
-    let read = |name: &str| {
-        let text = fs::read_to_string(folder.join(name).with_extension("lua")).expect("a script");
-        change(name, text)
-    };
-    let (lib, fire_lib) = (read(LIB), read(FIRE_LIB));
     let dir = tempfile::tempdir().expect("a temporary directory");
-    for file in fs::read_dir(&folder).expect("the scripts") {
-        let path = file.expect("a script").path();
-        let name = path.file_stem().expect("a name").to_string_lossy().into_owned();
+    for verb in verbs() {
         // Those of orders and locks have other keys, and other tests.
-        if !name.ends_with(LIB) && !name.starts_with("order_") && !name.starts_with("lock_") {
-            let shared = if name.starts_with("fire_") { &fire_lib } else { "" };
-            let text = format!("{lib}{shared}{}", read(&name));
-            fs::write(dir.path().join(name).with_extension("lua"), text).expect("written");
+        if !verb.starts_with("order_") && !verb.starts_with("lock_") {
+            fs::write(dir.path().join(&verb).with_extension("lua"), whole_with(&verb, &change))
+                .expect("written");
         }
     }
     dir

@@ -8,7 +8,7 @@ use overdue::{
     queue::Due,
 };
 use rand::RngExt as _;
-use tokio::time::sleep;
+use tokio::{task::JoinSet, time::sleep};
 
 use super::{
     clients::{sleep_until, spread},
@@ -31,9 +31,9 @@ pub(crate) async fn create(orders: &Orders, history: &History, bulk: &[(Id, i64)
 }
 
 /// Pays, which takes the deadline back if it does not come too late.
-pub(crate) async fn pay(orders: &Orders, history: &History, id: &Id) {
+pub(crate) async fn pay(orders: Orders, history: Arc<History>, id: Id) {
     let began_us = now_us();
-    let answer = orders.pay(id, &Fields::default()).await;
+    let answer = orders.pay(&id, &Fields::default()).await;
     let removed = matches!(answer, Ok(Verdict::Done(_)));
     let outcome = Outcome::of(&answer);
     history.add(began_us, Event::Cancelled { id: id.to_string(), removed, in_flight: false, outcome });
@@ -84,10 +84,13 @@ async fn kill_9_at_random_ends_each_order_once() {
         }
     };
     let paying = async {
+        // Each by itself: one that waits for its answer delays no other.
+        let mut calls = JoinSet::new();
         for (at_us, id) in payments {
             sleep_until(at_us).await;
-            pay(&orders, &run.history, id).await;
+            calls.spawn(pay(orders.clone(), Arc::clone(&run.history), id.clone()));
         }
+        calls.join_all().await;
     };
     tokio::join!(paying, killing);
     nothing_is_left(&rig).await;

@@ -4,6 +4,7 @@ pub(crate) mod http;
 pub(crate) mod process;
 pub(crate) mod proxy;
 pub(crate) mod receiver;
+pub(crate) mod scripts;
 mod server;
 
 use std::{

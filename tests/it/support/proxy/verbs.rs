@@ -2,12 +2,11 @@
 
 use std::{
     collections::HashMap,
-    fs,
-    path::Path,
     sync::{LazyLock, Mutex, MutexGuard, PoisonError},
 };
 
 use super::resp::words;
+use crate::support::scripts::{verbs, whole};
 
 /// The verbs of the repository, by the digest that Redis knows their scripts under.
 static KNOWN: LazyLock<Known> = LazyLock::new(Known::read);
@@ -19,19 +18,8 @@ struct Known {
 
 impl Known {
     fn read() -> Self {
-        let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/lua");
-        let text = |name: &str| fs::read_to_string(dir.join(format!("{name}.lua"))).expect("a script");
-        let files = fs::read_dir(&dir).expect("the scripts").map(|file| file.expect("a file").path());
-        let names = files.map(|path| path.file_stem().expect("a name").to_string_lossy().into_owned());
-        let names: Vec<String> = names.collect();
-        let (lib, order_lib) = (text("lib"), text("order_lib"));
-        let mut by_sha = HashMap::new();
-        for name in &names {
-            // With what is prepended to verbs of queues, of orders and of locks.
-            for libs in [&lib, &format!("{lib}{order_lib}"), ""] {
-                by_sha.insert(sha(&format!("{libs}{}", text(name))), name.clone());
-            }
-        }
+        let names = verbs();
+        let by_sha = names.iter().map(|name| (sha(&whole(name)), name.clone())).collect();
         Self { names, by_sha }
     }
 }
