@@ -25,6 +25,7 @@ mod order_intake;
 mod order_process;
 mod order_race;
 mod orders;
+mod plants;
 mod promises;
 mod recovery;
 mod replay;

@@ -123,6 +123,14 @@ impl Reference {
         self.first_free().is_some() || self.stored.ends.values().any(|end| *end <= self.now)
     }
 
+    /// True if a delivery is known to run.
+    pub(super) fn somebody_began(&self) -> bool {
+        let began = |id: &String, held: &Held| {
+            self.stored.records.get(id).is_some_and(|record| record.begun == Some(held.token))
+        };
+        self.stored.leased.iter().any(|(id, held)| began(id, held))
+    }
+
     /// The due id that comes first and is not leased.
     fn first_free(&self) -> Option<String> {
         self.due().into_iter().find(|id| !self.stored.leased.contains_key(id))

@@ -1,6 +1,6 @@
 //! The real queue: makes a step through the verbs, and compares what came of it with the reference.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{collections::BTreeSet, fmt::Debug, time::Duration};
 
 use overdue::{
     DueAt, Payload,
@@ -47,16 +47,16 @@ impl System {
             after: &self.stored,
         })?;
 
-        prop_assert_eq!(&answer, &reference.answer, "the answer");
         let (is, has_to_be) = (&self.stored, &reference.stored);
-        prop_assert_eq!(&is.scheduled, &has_to_be.scheduled, "scheduled");
-        prop_assert_eq!(&is.payloads, &has_to_be.payloads, "payloads");
-        prop_assert_eq!(&is.leased, &has_to_be.leased, "leased");
-        prop_assert_eq!(&is.ends, &has_to_be.ends, "the ends of leases");
-        prop_assert_eq!(&is.records, &has_to_be.records, "records");
-        prop_assert_eq!(&is.dead, &has_to_be.dead, "dead");
-        prop_assert_eq!(&is.fired, &has_to_be.fired, "what the sink got");
-        prop_assert_eq!(is, has_to_be, "the rest");
+        same("the answer", &answer, &reference.answer)?;
+        same("scheduled", &is.scheduled, &has_to_be.scheduled)?;
+        same("payload", &is.payloads, &has_to_be.payloads)?;
+        same("leased", &is.leased, &has_to_be.leased)?;
+        same("leases", &is.ends, &has_to_be.ends)?;
+        same("attempts", &is.records, &has_to_be.records)?;
+        same("dead", &is.dead, &has_to_be.dead)?;
+        same("fired", &is.fired, &has_to_be.fired)?;
+        same("everything", is, has_to_be)?;
         prop_assert!(batches.iter().eq(is.ends.keys()), "batches {batches:?} for {:?}", is.ends);
         Ok(())
     }
@@ -130,6 +130,11 @@ impl System {
         prop_assert!(left.iter().all(|part| part == "meta" || part == "fired"), "left behind: {left:?}");
         Ok(())
     }
+}
+
+fn same<T: PartialEq + Debug>(what: &str, is: &T, has_to_be: &T) -> TestCaseResult {
+    prop_assert!(is == has_to_be, "{what} is {is:?} and has to be {has_to_be:?}");
+    Ok(())
 }
 
 async fn register(queue: &Queue, now: i64, transition: &Transition) -> overdue::error::Result<Answer> {

@@ -119,7 +119,20 @@ fn passing(state: &Reference) -> Steps {
     prop_oneof![3 => select(exact), 1 => 1..LEASE_MS].prop_map(|ms| Transition::Pass { ms }).boxed()
 }
 
-fn foreign() -> Steps {
+/// To the end of all leases: whoever holds something dies.
+fn dying(state: &Reference) -> Steps {
+    let last = state.stored.ends.values().max().map_or(1, |end| end - state.now);
+    Just(Transition::Pass { ms: last.max(1) }).boxed()
+}
+
+fn foreign(state: &Reference) -> Steps {
+    // A foreign client knows nothing of what else an id is, so that is where it has to be let loose.
+    let busy = |id: &Name| state.stored.leased.contains_key(*id) || state.stored.dead.contains_key(*id);
+    let busy: Vec<Name> = NAMES.into_iter().filter(busy).collect();
+    let name = || match busy.is_empty() {
+        true => name().boxed(),
+        false => prop_oneof![select(busy.clone()), name()].boxed(),
+    };
     let score = prop_oneof![
         12 => due_in().prop_map(Score::In),
         3 => due_in().prop_map(Score::InAndABit),
@@ -130,7 +143,7 @@ fn foreign() -> Steps {
     ];
     prop_oneof![
         4 => (name(), score).prop_map(|(id, score)| Transition::Zadd { id, score }),
-        1 => (name(), payload()).prop_map(|(id, payload)| Transition::Hset { id, payload }),
+        2 => (name(), payload()).prop_map(|(id, payload)| Transition::Hset { id, payload }),
         1 => name().prop_map(|id| Transition::Zrem { id }),
     ]
     .boxed()
@@ -152,7 +165,7 @@ fn registering(state: &Reference) -> Steps {
 
 fn taking() -> Steps {
     let limit = || prop_oneof![1 => 1..4_usize, 1 => Just(10_usize)];
-    let claim = (limit(), lease_ms(), option::weighted(0.3, 1..3_u32));
+    let claim = (limit(), lease_ms(), option::weighted(0.5, 1..3_u32));
     prop_oneof![
         8 => claim.prop_map(|(limit, lease_ms, max_crashes)| Transition::Claim { limit, lease_ms, max_crashes }),
         1 => limit().prop_map(|limit| Transition::Fire { limit }),
@@ -162,10 +175,16 @@ fn taking() -> Steps {
 
 fn settling(state: &Reference) -> Steps {
     let ever = (name(), 0..3_usize).prop_map(|(id, back)| Hold { id, back });
+    let or_ever = |likely: Vec<Hold>| match likely.is_empty() {
+        true => ever.clone().boxed(),
+        false => prop_oneof![4 => select(likely), 1 => ever.clone()].boxed(),
+    };
     let live: Vec<Hold> = state.live_holds().collect();
-    let hold = if live.is_empty() { ever.boxed() } else { prop_oneof![4 => select(live), 1 => ever].boxed() };
+    // Only an id that was lost before has to say that it begins.
+    let suspects = live.iter().copied().filter(|hold| state.stored.records.contains_key(hold.id)).collect();
+    let (hold, suspect) = (or_ever(live), or_ever(suspects));
     let holds = || vec(hold.clone(), 1..3);
-    let retry = (holds(), 0..LEASE_MS, 1..4_u32);
+    let retry = (holds(), 0..LEASE_MS, prop_oneof![1 => Just(1), 3 => 2..5_u32]);
     let extend = (hold.clone(), lease_ms(), any::<bool>());
     prop_oneof![
         4 => holds().prop_map(|holds| Transition::Ack { holds }),
@@ -173,7 +192,7 @@ fn settling(state: &Reference) -> Steps {
         2 => holds().prop_map(|holds| Transition::Release { holds }),
         2 => holds().prop_map(|holds| Transition::Bury { holds }),
         2 => extend.prop_map(|(hold, lease_ms, whole_claim)| Transition::Extend { hold, lease_ms, whole_claim }),
-        3 => hold.clone().prop_map(|hold| Transition::Begin { hold }),
+        4 => suspect.prop_map(|hold| Transition::Begin { hold }),
     ]
     .boxed()
 }
@@ -210,7 +229,9 @@ pub(super) fn next(state: &Reference) -> Steps {
     let weight = |likely: bool, weight: u32| if likely { weight } else { 1 };
     Union::new_weighted(vec![
         (5, passing(state)),
-        (3, foreign()),
+        // Those who began and then die are rare, and much hangs on them.
+        (weight(state.somebody_began(), 9), dying(state)),
+        (4, foreign(state)),
         (5, registering(state)),
         (weight(state.may_take(), 9), taking()),
         (weight(!stored.leased.is_empty(), 9), settling(state)),
