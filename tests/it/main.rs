@@ -18,6 +18,7 @@ mod http_errors;
 mod http_orders;
 mod http_pull;
 mod in_process;
+mod interleavings;
 mod lock;
 mod lock_command;
 mod model;
