@@ -384,4 +384,13 @@ pub(super) const PLANTS: &[Plant] = &[
             "    unlease(id, token, touched) restore_payload(id, token)\n",
         ),
     ),
+    seen_by(
+        SeenBy::Deaths,
+        plant(
+            "lib",
+            "a sink removes before it fires",
+            "  if count > 0 then\n    done()",
+            "  if #ids > 0 then\n    call('ZREM', scheduled, unpack(ids))\n  end\n  if count > 0 then\n    done()",
+        ),
+    ),
 ];
