@@ -1,7 +1,7 @@
 //! A Redis whose memory is full, and one whose disk is: what is there already goes on as far as it can, new
 //! deadlines are refused, and nothing that was accepted is lost.
 
-use std::{fs, path::PathBuf, time::Duration};
+use std::{fs, path::PathBuf, sync::Arc, time::Duration};
 
 use overdue::{Id, order::Orders};
 use rand::RngExt as _;
@@ -80,7 +80,7 @@ async fn a_full_memory_does_not_keep_orders_from_ending() {
         create(&orders, &run.history, &late).await;
         let paid: Vec<&Id> = bulk.iter().map(|(id, _)| id).filter(|_| run.dice.random_bool(0.5)).collect();
         for id in paid {
-            pay(&orders, &run.history, id).await;
+            pay(orders.clone(), Arc::clone(&run.history), id.clone()).await;
         }
         nothing_is_left(&rig).await;
         run.history.struck("OOM");
