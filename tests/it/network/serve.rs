@@ -68,14 +68,19 @@ fn struck(proxy: &Proxy, verb: &str) -> u64 {
     proxy.struck().iter().filter(|(name, _)| ours(name)).map(|(_, count)| count).sum()
 }
 
-/// Attempts by id, as the `log` handler wrote them.
-fn attempts(serve: &Serve) -> BTreeMap<String, Vec<u64>> {
-    let mut attempts: BTreeMap<String, Vec<u64>> = BTreeMap::new();
-    for line in serve.log().iter().filter(|line| line.contains("deadline expired")) {
-        let attempt = field(line, "attempt").expect("a number").parse().expect("a number");
-        attempts.entry(field(line, "id").expect("an id")).or_default().push(attempt);
-    }
-    attempts
+/// Waits until nothing is left of so many ids, and gives their attempts as the `log` handler wrote them.
+async fn attempts(serve: &Serve, rig: &Rig, count: usize) -> BTreeMap<String, Vec<u64>> {
+    nothing_is_left(rig).await;
+    // The last lines may still be in the pipe.
+    eventually("all are in the log", async || {
+        let mut attempts: BTreeMap<String, Vec<u64>> = BTreeMap::new();
+        for line in serve.log().iter().filter(|line| line.contains("deadline expired")) {
+            let attempt = field(line, "attempt").expect("a number").parse().expect("a number");
+            attempts.entry(field(line, "id").expect("an id")).or_default().push(attempt);
+        }
+        Some(attempts).filter(|attempts| attempts.len() == count)
+    })
+    .await
 }
 
 #[tokio::test]
@@ -85,11 +90,7 @@ async fn a_claim_whose_reply_is_lost_or_cut_comes_back_with_its_lease() {
         rig.schedule_all(&many(100)).await;
         let (proxy, serve, _place) =
             serve_into(fault, &[("claim", 1)], &rig, "log", "lease = \"1s\"\nconcurrency = 100").await;
-        nothing_is_left(&rig).await;
-        let attempts = eventually("all are in the log", async || {
-            Some(attempts(&serve)).filter(|attempts| attempts.len() == 100)
-        })
-        .await;
+        let attempts = attempts(&serve, &rig, 100).await;
         // One claim takes all of them. Nobody had the first one, so none was delivered by it.
         if !matches!(fault, Fault::LoseRequest(_)) {
             assert!(attempts.values().flatten().all(|attempt| *attempt > 1), "{fault:?}: {attempts:?}");
@@ -107,9 +108,7 @@ async fn an_ack_whose_reply_is_lost_is_no_second_delivery() {
         rig.schedule_all(&many(100)).await;
         let at = [("ack", 1), ("ack", 2), ("ack", 3)];
         let (proxy, serve, _place) = serve_into(fault, &at, &rig, "log", "batch_size = 20").await;
-        nothing_is_left(&rig).await;
-        let attempts = attempts(&serve);
-        assert_eq!(attempts.len(), 100);
+        let attempts = attempts(&serve, &rig, 100).await;
         assert!(attempts.values().all(|attempts| attempts.len() == 1), "{fault:?}: {attempts:?}");
         assert!(struck(&proxy, "ack") > 0, "{fault:?}");
         serve.stop().await;
@@ -168,9 +167,8 @@ async fn an_id_that_could_not_be_noted_as_begun_is_given_back_and_accused_of_not
     let at = [("begin", 1), ("begin", 2), ("release", 1), ("begin", 15), ("release", 2)];
     // A connection that closes takes along what else was on its way, and a claim comes back with its lease then.
     let (proxy, serve, _place) = serve_into(LOST, &at, &rig, "log", "lease = \"5s\"").await;
-    nothing_is_left(&rig).await;
-    let attempts = attempts(&serve);
-    assert!(attempts.len() == 10 && attempts.values().all(|attempts| attempts.len() == 1), "{attempts:?}");
+    let attempts = attempts(&serve, &rig, 10).await;
+    assert!(attempts.values().all(|attempts| attempts.len() == 1), "{attempts:?}");
     assert!(proxy.faults().count("lose_reply:begin") > 0, "{:?}", proxy.struck());
     serve.stop().await;
 }
@@ -213,9 +211,7 @@ async fn stalls_and_a_slow_network_lose_nothing() {
         let serve = place.serve().await;
         eventually("it is at work", async || (!serve.expired().is_empty()).then_some(())).await;
         proxy.faults().stall(Duration::from_millis(stall_ms));
-        nothing_is_left(&rig).await;
-        let handled: HashSet<String> = serve.expired().into_iter().collect();
-        assert_eq!(handled.len(), 100, "{stall_ms} {delay_ms}");
+        attempts(&serve, &rig, 100).await;
         let what = if delay_ms > 0 { "delay" } else { "stall" };
         eventually("it has struck", async || (proxy.faults().count(what) > 0).then_some(())).await;
         serve.stop().await;
