@@ -353,8 +353,8 @@ pub(super) const PLANTS: &[Plant] = &[
         plant(
             "claim",
             "a claim holds before its lease has an end",
-            "  begin_lease()\n  write_batch()\n  for i = 1, 2 * count, 2 do\n    call('ZADD', leased, token, entries[i])\n  end\n",
-            "  for i = 1, 2 * count, 2 do\n    call('ZADD', leased, token, entries[i])\n  end\n  begin_lease()\n  write_batch()\n",
+            "  begin_lease()\n  write_batch()\n  call('ZADD', leased, unpack(moved))\n",
+            "  call('ZADD', leased, unpack(moved))\n  begin_lease()\n  write_batch()\n",
         ),
     ),
     seen_by(
@@ -387,7 +387,7 @@ pub(super) const PLANTS: &[Plant] = &[
     seen_by(
         SeenBy::Deaths,
         plant(
-            "lib",
+            "fire_lib",
             "a sink removes before it fires",
             "  if count > 0 then\n    done()",
             "  if #ids > 0 then\n    call('ZREM', scheduled, unpack(ids))\n  end\n  if count > 0 then\n    done()",
