@@ -4,8 +4,8 @@ use std::{collections::BTreeMap, fmt::Debug, time::Duration};
 
 use overdue::{
     error::{Error, Result, Trouble, TroubleKind},
-    order::{Extension, Fields, Orders},
-    queue::{Expected, Lease, Mode, Queue},
+    order::{Extended, Extension, Fields, Orders},
+    queue::{Due, Expected, Lease, Mode, Queue, Sink, SinkKind},
     redis::Timeouts,
 };
 
@@ -23,12 +23,13 @@ use crate::{
 const NOW: i64 = T0 + 1000;
 
 /// Every verb that changes something, and a word of what it answers when it is repeated after it ran.
-const VERBS: [(&str, &str); 22] = [
+const VERBS: [(&str, &str); 23] = [
     ("schedule", "Replaced"),
     ("reschedule", "Moved"),
     ("cancel", "NotFound"),
     ("claim", "[]"),
     ("fire_stream", "0"),
+    ("fire_list", "0"),
     ("begin", "Done"),
     ("ack", "Stale"),
     ("retry", "Stale"),
@@ -81,6 +82,10 @@ async fn call(queue: &Queue, verb: &str, lease: &Lease) -> Result<String> {
         "cancel" => words(queue.cancel(&[id("scheduled")]).await?),
         "claim" => words(names(&queue.claim(10, LEASE).await?.deliveries)),
         "fire_stream" => words(queue.fire(STREAM, 10, None).await?.count),
+        "fire_list" => {
+            let list = Sink { kind: SinkKind::List, max_len: None };
+            words(queue.fire(list, 10, None).await?.count)
+        }
         "begin" => words(queue.begin(lease).await?),
         "ack" => words(queue.ack(held).await?),
         "retry" => words(queue.retry(&[retry_of(lease, 5000)], 9).await?),
@@ -115,6 +120,7 @@ async fn state(rig: &Rig) -> State {
                 let pairs: BTreeMap<String, Vec<u8>> = rig.on_key("HGETALL", &part, NOTHING).await;
                 pairs.into_iter().map(|(name, value)| format!("{name}={}", readable(value))).collect()
             }
+            "list" => rig.on_key("LRANGE", &part, (0, -1)).await,
             "stream" => {
                 let entries: Vec<(String, Vec<String>)> = rig.on_key("XRANGE", &part, ("-", "+")).await;
                 entries.into_iter().flat_map(|(_, values)| values).collect()
@@ -203,6 +209,28 @@ async fn silence_is_a_timeout_and_the_next_call_has_another_connection() {
         is_called_once(verb, Fault::LoseReply(After::Silence), again).await;
     });
     futures_util::future::join_all(all).await;
+}
+
+#[tokio::test]
+async fn what_cannot_be_said_again_blindly() {
+    let rig = Rig::new().await;
+    let proxy = Proxy::start(RedisServer::shared());
+    let queue = through_with(&proxy, &rig, PATIENT).at(overdue::ServerTime::from_ms(NOW));
+    let lost = Fault::LoseReply(After::Close);
+    let one = [registration("a", NOW, "")];
+    proxy.faults().next("schedule", lost);
+    queue.schedule(&one, Mode::Replace, Expected::Anything).await.unwrap_err();
+    assert_eq!(queue.fire(STREAM, 10, None).await.unwrap().count, 1);
+    queue.schedule(&one, Mode::Replace, Expected::Anything).await.unwrap();
+    assert_eq!(queue.fire(STREAM, 10, None).await.unwrap().count, 1, "another registration");
+
+    let orders = Orders::new(queue);
+    orders.create(&[new("o", T0 + 10_000)]).await.unwrap();
+    let by = Extension::By(Duration::from_secs(1));
+    proxy.faults().next("order_extend", lost);
+    orders.extend(&id("o"), by).await.unwrap_err();
+    let Extended::Moved { order, .. } = orders.extend(&id("o"), by).await.unwrap() else { panic!("moved") };
+    assert_eq!(Due::At(order.due_at.unwrap()), due(T0 + 12_000), "twice");
 }
 
 #[tokio::test]
