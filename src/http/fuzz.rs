@@ -4,6 +4,7 @@
 mod batch;
 mod bodies;
 mod headers;
+mod tls;
 
 use axum::body::{Body, Bytes};
 use http::{Method, Request, StatusCode};
