@@ -31,7 +31,7 @@ fn any_pattern_makes_ids_that_lead_back_to_the_key_or_is_refused() {
                     let id = pattern.id_of(&key);
                     prop_assert!(id.is_none_or(|id| key.contains(id.as_str())));
                 }
-                Err(error) => readable(&error)?,
+                Err(error) => readable(&error.to_string())?,
             }
         }
         Ok(())
