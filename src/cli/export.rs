@@ -24,7 +24,7 @@ pub(super) struct Export {
 
 /// The form that `import` reads.
 #[derive(Serialize)]
-struct Line<'a> {
+pub(super) struct Line<'a> {
     id: &'a Id,
     due_at: DueAt,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -66,7 +66,7 @@ impl Export {
 
 impl<'a> Line<'a> {
     /// None for an entry outside the contract: `import` would refuse it.
-    fn new(row: &'a Shown) -> Option<Self> {
+    pub(super) fn new(row: &'a Shown) -> Option<Self> {
         Some(Self { id: row.valid_id.as_ref()?, due_at: row.due_at?, payload: row.payload.as_ref() })
     }
 }

@@ -22,7 +22,7 @@ fn name() -> impl Strategy<Value = String> {
 }
 
 fn value() -> impl Strategy<Value = String> {
-    prop_oneof![4 => text(3), 2 => "[0-9]{0,4}\\.?[0-9]{0,3}", 1 => "\\PC{1000,2000}"]
+    prop_oneof![4 => text(3), 2 => "[0-9]{0,4}\\.?[0-9]{0,3}", 1 => (text(1), 100..9000usize).prop_map(|(text, times)| text.repeat(times))]
 }
 
 /// What the contract says of a field.
@@ -41,7 +41,7 @@ fn sound(name: &str, value: &str) -> bool {
 #[test]
 fn fields_are_those_of_the_contract() {
     let pairs = prop_oneof![6 => vec((name(), value()), 0..6), 1 => vec(("[a-z]{6}", text(1)), 95..105)];
-    run(500, pairs, |pairs| {
+    run(300, pairs, |pairs| {
         let mut names: Vec<&str> = pairs.iter().map(|(name, _)| name.as_str()).collect();
         names.sort_unstable();
         names.dedup();
@@ -129,7 +129,7 @@ fn an_entry_of_the_intake_is_the_order_that_was_submitted_or_is_set_aside() {
         let fields: Vec<String> = pairs.into_iter().flat_map(|(name, value)| [name, value]).collect();
         (due_ms, fields)
     });
-    run(400, entry, |(due_ms, flat)| {
+    run(200, entry, |(due_ms, flat)| {
         let payload = serde_json::json!({ "due_at": due_ms.to_string(), "fields": flat }).to_string();
         let pairs = flat.chunks(2).map(|pair| (pair[0].as_str(), pair[1].as_str()));
         match (intake::read(&delivery(Some(payload))), Fields::new(pairs), DueAt::from_ms(due_ms)) {

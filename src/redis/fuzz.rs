@@ -4,7 +4,7 @@ use proptest::{collection::vec, prelude::*, sample::select};
 
 use super::{
     error::{CODES, kind_of_text, short},
-    lying::{Liar, refusal},
+    lying::{Liar, raw, refusal},
     *,
 };
 use crate::{
@@ -29,7 +29,7 @@ fn an_error_is_known_by_its_code_at_the_front_or_among_the_words() {
 
 #[test]
 fn any_error_is_a_kind_with_a_short_clean_text() {
-    run(300, (text(2), bytes(200)), |(code, text)| {
+    run(150, (text(2), bytes(80)), |(code, text)| {
         let text = String::from_utf8_lossy(&text);
         let kind = kind_of_text(&code, &text);
         prop_assert!(!kind.name().is_empty() && !kind.meaning().is_empty());
@@ -49,6 +49,30 @@ fn errors_of_a_connection_are_short_and_clean() {
             Err(error @ Error::Redis(_)) => readable(&error.to_string())?,
             other => prop_assert!(false, "{other:?}"),
         }
+        Ok(())
+    });
+}
+
+#[test]
+fn bytes_that_are_no_protocol_break_a_connection_and_not_the_next_one() {
+    let liar = Liar::start();
+    let piece = prop_oneof![
+        2 => "[*$:+%~#,_-](-?[0-9]{1,20})?\r\n".prop_map(String::into_bytes),
+        1 => bytes(1),
+        1 => Just(b"$3\r\nabc\r\n".to_vec()),
+    ];
+    run(150, vec(piece, 0..5), |pieces| {
+        let bytes = pieces.concat();
+        // A push is no answer, so the client would wait for one.
+        prop_assume!(!bytes.contains(&b'>') && !bytes.is_empty());
+        let (answer, _) = liar.ask(&[raw(bytes)], liar.redis.run(&redis::cmd("PING")));
+        if let Err(error) = answer {
+            readable(&error.to_string())?;
+        }
+        // It may have found out only now that the connection is gone.
+        let sound = [redis::Value::Okay];
+        let (first, _) = liar.ask(&sound, liar.redis.ping());
+        prop_assert!(first.is_ok() || liar.ask(&sound, liar.redis.ping()).0.is_ok());
         Ok(())
     });
 }

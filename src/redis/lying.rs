@@ -36,7 +36,8 @@ pub(crate) struct Liar {
 /// What is to be said, and what was heard.
 #[derive(Default)]
 struct Script {
-    answers: VecDeque<Vec<u8>>,
+    /// Bytes to be sent, and whether the connection ends with them.
+    answers: VecDeque<(Vec<u8>, bool)>,
     heard: Vec<Command>,
 }
 
@@ -67,7 +68,7 @@ impl Liar {
         let bytes = answers.iter().map(|value| {
             let mut bytes = Vec::new();
             encode(value, &mut bytes);
-            bytes
+            (bytes, matches!(value, Value::BigNumber(_)))
         });
         *lock(&self.script) = Script { answers: bytes.collect(), heard: Vec::new() };
         let answer = self.runtime.block_on(question);
@@ -98,7 +99,7 @@ impl Liar {
                     readable(&Error::Reply { script, detail }.to_string())?;
                 }
                 Err(Error::Redis(trouble)) => {
-                    prop_assert!(trouble.detail.contains(NOTHING_MORE), "{trouble}")
+                    prop_assert!(trouble.detail.contains(NOTHING_MORE), "{trouble}");
                 }
                 Err(other) => return Err(TestCaseError::fail(format!("{scripts:?}: {other}"))),
             }
@@ -117,15 +118,16 @@ fn converse(stream: TcpStream, script: &Mutex<Script>) {
     let Ok(mut writer) = stream.try_clone() else { return };
     let mut reader = BufReader::new(stream);
     while let Ok(command) = hear(&mut reader) {
-        let answer = match command.first().map(Vec::as_slice) {
-            Some(b"CLIENT" | b"HELLO") => b"+OK\r\n".to_vec(),
+        let (answer, ends) = match command.first().map(Vec::as_slice) {
+            Some(b"CLIENT" | b"HELLO") => (b"+OK\r\n".to_vec(), false),
             _ => {
                 let mut script = lock(script);
                 script.heard.push(command);
-                script.answers.pop_front().unwrap_or_else(|| format!("-ERR {NOTHING_MORE}\r\n").into_bytes())
+                let answer = script.answers.pop_front();
+                answer.unwrap_or_else(|| (format!("-ERR {NOTHING_MORE}\r\n").into_bytes(), false))
             }
         };
-        if writer.write_all(&answer).is_err() {
+        if writer.write_all(&answer).is_err() || ends {
             return;
         }
     }
@@ -180,6 +182,7 @@ fn encode(value: &Value, bytes: &mut Vec<u8>) {
             });
         }
         Value::VerbatimString { text, .. } => head(bytes, '-', text),
+        Value::BigNumber(raw) => bytes.extend_from_slice(raw),
         _ => bytes.extend_from_slice(b"$-1\r\n"),
     }
 }
@@ -192,6 +195,11 @@ pub(crate) fn bulk(text: impl AsRef<[u8]>) -> Value {
 /// An error as Redis says it. The client does not let others make one, so something that it never gets stands for it.
 pub(crate) fn refusal(text: &str) -> Value {
     Value::VerbatimString { format: VerbatimFormat::Text, text: text.replace(['\r', '\n'], " ") }
+}
+
+/// Bytes that are sent as they are, and then the connection is closed.
+pub(crate) fn raw(bytes: Vec<u8>) -> Value {
+    Value::BigNumber(bytes)
 }
 
 /// Integers as scripts answer them.

@@ -201,7 +201,7 @@ impl Civil {
 #[test]
 fn a_time_is_the_one_that_the_calendar_says_rounded_up() {
     let spelling = (civil(), select(&['T', 't', ' '][..]), select(&['Z', 'z'][..]));
-    run(1500, spelling, |(civil, separator, zulu)| {
+    run(1000, spelling, |(civil, separator, zulu)| {
         let text = civil.spell(separator, zulu);
         let expected = civil.ms().filter(|ms| (DueAt::MIN_MS..=DueAt::MAX_MS).contains(ms));
         let read: Result<DueAt, Invalid> = text.parse();
@@ -217,7 +217,7 @@ fn a_time_is_the_one_that_the_calendar_says_rounded_up() {
 #[test]
 fn any_text_is_a_deadline_of_the_contract_or_an_error() {
     let written = civil().prop_map(|civil| civil.spell('T', 'Z'));
-    run(1000, prop_oneof![text(4), "[0-9+.e -]{0,20}", mutated_text(written)], |text| {
+    run(700, prop_oneof![text(4), "[0-9+.e -]{0,20}", mutated_text(written)], |text| {
         let quoted: Result<DueAt, _> = serde_json::from_value(text.clone().into());
         match text.parse::<DueAt>() {
             Ok(at) => {
@@ -287,7 +287,7 @@ fn what_is_printable_is_fit_for_a_terminal_and_leaves_clean_text_alone() {
 
 #[test]
 fn errors_are_short_whatever_the_value() {
-    run(60, (text(40), option::of(1..5000usize)), |(text, times)| {
+    run(30, (text(40), option::of(1..5000usize)), |(text, times)| {
         let value = text.repeat(times.unwrap_or(1).min(200_000 / text.len().max(1)).max(1));
         readable(&Invalid::new("value", value, "is bad").to_string())
     });

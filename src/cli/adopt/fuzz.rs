@@ -43,7 +43,7 @@ fn a_rename_is_two_names() {
     run(300, text(4), |argument| {
         match rename(&argument) {
             Ok((from, to)) => prop_assert_eq!(format!("{from}={to}"), argument),
-            Err(error) => readable(&error.to_string())?,
+            Err(error) => readable(&error)?,
         }
         Ok(())
     });

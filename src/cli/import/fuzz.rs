@@ -6,7 +6,11 @@ use std::io::{self, Cursor, Read};
 use proptest::{collection::vec, option, prelude::*, sample::select};
 
 use super::*;
-use crate::fuzz::{bytes, json, mutated, readable, run, text};
+use crate::{
+    cli::export,
+    fuzz::{bytes, json, mutated, readable, run, text},
+    queue::{Shown, State},
+};
 
 type Verdicts = Vec<(u64, anyhow::Result<Registration>)>;
 
@@ -94,6 +98,34 @@ fn lines_of_json_are_what_was_written() {
             read.iter().map(form).collect::<Vec<_>>(),
             expected.iter().map(form).collect::<Vec<_>>()
         );
+        Ok(())
+    });
+}
+
+#[test]
+fn what_export_writes_import_reads() {
+    run(150, registration(), |registration| {
+        let Due::At(due_at) = registration.due else { return Ok(()) };
+        let row = Shown {
+            valid_id: Some(registration.id.clone()),
+            id: registration.id.to_string(),
+            queue: QueueName::new("orders").unwrap(),
+            state: State::Scheduled,
+            due_at: Some(due_at),
+            next_attempt_at: None,
+            attempt: 0,
+            failures: 0,
+            crashes: 0,
+            lease: None,
+            buried_at: None,
+            reason: None,
+            error: None,
+            traceparent: None,
+            payload: registration.payload.clone(),
+        };
+        let line = serde_json::to_string(&export::Line::new(&row)).unwrap();
+        let read = parse_json(line.as_bytes()).map_err(|error| TestCaseError::fail(error.to_string()))?;
+        prop_assert_eq!(line_of(&read, false), line_of(&registration, false));
         Ok(())
     });
 }

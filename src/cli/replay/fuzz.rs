@@ -37,7 +37,7 @@ fn orders_are_what_was_written() {
         }
         writer.flush().unwrap();
         let mut known: Vec<(&String, i64, Option<i64>)> = Vec::new();
-        for (id, created, paid, _) in rows.iter() {
+        for (id, created, paid, _) in &rows {
             if crate::Id::new(id).is_ok() && !known.iter().any(|(known, ..)| *known == id) {
                 known.push((id, *created, paid.map(|paid| paid.max(*created))));
             }

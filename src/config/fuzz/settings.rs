@@ -99,7 +99,7 @@ fn as_variable(key: &str, (_, text, _): &Value) -> (String, String) {
 #[test]
 fn what_is_set_is_what_holds_wherever_it_is_set() {
     let place = Place::new();
-    run(120, settings(), |settings| {
+    run(60, settings(), |settings| {
         let all: String = settings.iter().map(|(key, value, _)| in_file(key, value)).collect();
         let config =
             place.load(all.as_bytes(), &[]).map_err(|error| TestCaseError::fail(error.to_string()))?;

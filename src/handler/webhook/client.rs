@@ -76,7 +76,7 @@ fn build(config: &WebhookConfig) -> Result<Client, SetupError> {
 
 /// Trusts the public authorities, which are compiled in as they are for Redis, and those of the file. The
 /// provider is named here, so that a program that uses the crate need not install one.
-fn tls(ca_file: Option<&Path>) -> Result<ClientConfig, SetupError> {
+pub(super) fn tls(ca_file: Option<&Path>) -> Result<ClientConfig, SetupError> {
     let mut roots = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
     if let Some(path) = ca_file {
         for certificate in certificates(path)? {

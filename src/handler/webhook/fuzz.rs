@@ -6,7 +6,7 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use http::{HeaderMap, HeaderValue, StatusCode, header::RETRY_AFTER};
 use proptest::{collection::vec, prelude::*, sample::Index};
 
-use super::{answer, *};
+use super::{answer, client, *};
 use crate::{
     config::WebhookUrl,
     fuzz::{bytes, mutated_text, readable, run, text},
@@ -229,4 +229,31 @@ fn any_answer_is_an_outcome_with_a_short_clean_error() {
         }
         Ok(())
     });
+}
+
+#[test]
+fn a_file_of_authorities_is_certificates_or_is_named() {
+    let directory = tempfile::TempDir::new().unwrap();
+    let path = directory.path().join("ca.pem");
+    let pem = "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n";
+    let key = rcgen::KeyPair::generate().unwrap();
+    let good = rcgen::CertificateParams::new(vec!["h".to_owned()]).unwrap().self_signed(&key).unwrap().pem();
+    run(
+        80,
+        prop_oneof![
+            mutated_text(Just(good.clone())),
+            mutated_text(Just(pem.to_owned())),
+            text(6),
+            Just(good)
+        ],
+        |text| {
+            std::fs::write(&path, &text).unwrap();
+            if let Err(error) = client::tls(Some(&path)) {
+                let message = error.to_string();
+                readable(&message)?;
+                prop_assert!(message.starts_with("ca_file `") && message.contains("ca.pem"), "{message}");
+            }
+            Ok(())
+        },
+    );
 }

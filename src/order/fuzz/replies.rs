@@ -175,7 +175,7 @@ fn events_have_ids_of_redis_and_of_orders() {
     let entries = vec(entry, 0..3).prop_map(Value::Array).boxed();
     liar.tell(
         &["XRANGE"],
-        &[entries.clone()],
+        std::slice::from_ref(&entries),
         async || orders.events(None, 10).await,
         |page| {
             assert!(page.last.iter().all(|id| is_event_id(id)));
