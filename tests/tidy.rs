@@ -53,6 +53,19 @@ fn files(folder: &str, extension: &str) -> Vec<(PathBuf, String)> {
     found
 }
 
+/// True for a file that only tests have: fuzz targets, what they share, and the Redis that lies to them.
+fn is_for_tests(path: &Path) -> bool {
+    path.components().any(|part| {
+        let name = part.as_os_str().to_string_lossy();
+        ["fuzz", "lying"].contains(&name.trim_end_matches(".rs"))
+    })
+}
+
+/// The Rust files below a folder that are no tests.
+fn sources(folder: &str) -> impl Iterator<Item = (PathBuf, String)> {
+    files(folder, "rs").into_iter().filter(|(path, _)| !is_for_tests(path))
+}
+
 fn scripts() -> Vec<(PathBuf, String)> {
     files("scripts/lua", "lua")
 }
@@ -64,7 +77,8 @@ fn is_one_of(path: &Path, file: &str) -> bool {
 
 /// The text before the tests at the end of the file.
 fn code(text: &str) -> &str {
-    text.split("#[cfg(test)]\nmod tests {").next().unwrap_or(text)
+    let tests = ["#[cfg(test)]\nmod fuzz;\n\n#[cfg(test)]", "#[cfg(test)]\nmod tests {"];
+    tests.iter().find_map(|tests| text.split_once(tests)).map_or(text, |(code, _)| code)
 }
 
 fn module(path: &Path) -> String {
@@ -108,7 +122,7 @@ fn imported(text: &str) -> Vec<String> {
 
 #[test]
 fn imports_point_one_way() {
-    for (path, text) in files("src", "rs") {
+    for (path, text) in sources("src") {
         let own = module(&path);
         if own == "lib" {
             continue;
@@ -131,7 +145,7 @@ fn imports_are_read_from_every_form() {
 
 #[test]
 fn only_the_key_modules_spell_keys() {
-    for (path, text) in files("src", "rs") {
+    for (path, text) in sources("src") {
         let spelled = code(&text).contains(":{{");
         assert_eq!(spelled, is_one_of(&path, "keys.rs"), "{}", path.display());
     }
@@ -146,14 +160,14 @@ fn only_the_script_modules_name_lua_files() {
 
 #[test]
 fn handlers_never_call_queue_verbs() {
-    for (path, text) in files("src/handler", "rs") {
+    for (path, text) in sources("src/handler") {
         assert!(!code(&text).contains("Queue"), "{}", path.display());
     }
 }
 
 #[test]
 fn only_the_composition_root_and_the_commands_see_the_whole_configuration() {
-    for (path, text) in files("src", "rs") {
+    for (path, text) in sources("src") {
         let sees = code(&text).lines().any(|line| {
             line.split(|c: char| !c.is_alphanumeric() && c != '_').any(|word| word == "Config")
                 && !line.trim_start().starts_with("//")
@@ -223,6 +237,53 @@ fn scripts_are_bounded_and_every_mutating_one_guards_its_keys() {
         let ends_orders = text.contains("return end_order("); // which begins with the guard
         let guarded = ends_orders || text.lines().any(|line| line == "guard()" || line == "guard_orders()");
         assert_eq!(guarded, !of_lock && !WITHOUT_GUARD.contains(&name.as_str()), "{name}: guard()");
+    }
+}
+
+/// What reads text or bytes that others have written.
+const PARSES: [&str; 8] = [
+    "impl FromStr for",
+    "Deserialize<'de> for",
+    "derive(Deserialize",
+    "serde_json::from_",
+    "from_utf8",
+    ".parse::<",
+    "split_once(",
+    "redis::Value",
+];
+
+/// Every parser has a fuzz target in its module, or in the one around it.
+#[test]
+fn every_parser_has_a_fuzz_target() {
+    /// They read what is in this repository, or in the test that set it.
+    const READ_NO_OTHERS: [&str; 2] = ["src/fault.rs", "src/http/openapi.rs"];
+    for (path, text) in sources("src") {
+        let parses = PARSES.iter().any(|sign| code(&text).contains(sign));
+        if !parses || READ_NO_OTHERS.iter().any(|other| path == Path::new(other)) {
+            continue;
+        }
+        let own = path.with_extension("").join("fuzz.rs");
+        let around = path.ancestors().skip(1).take_while(|folder| *folder != Path::new("src"));
+        let targets = around.map(|folder| folder.join("fuzz.rs")).chain([own]);
+        let has_one = targets.into_iter().any(|target| root().join(target).exists());
+        assert!(has_one, "{} reads what others have written, and has no fuzz.rs beside it", path.display());
+    }
+}
+
+/// A target that is in no table is found by nobody.
+#[test]
+fn every_module_of_fuzz_targets_is_in_the_documentation() {
+    let pages = files("docs", "md").into_iter();
+    let pages = pages.filter(|(path, _)| path.to_string_lossy().contains("reliability"));
+    let documented: String = pages.map(|(_, text)| text).collect();
+    for (path, text) in files("src", "rs").into_iter().filter(|(path, _)| is_for_tests(path)) {
+        let module = path.strip_prefix("src").expect("below src").with_extension("");
+        let module = module.to_string_lossy().replace('/', "::");
+        let named = documented.contains(&format!("`{module}`"));
+        assert!(
+            named || !text.contains("#[test]") || module == "fuzz",
+            "{module} is not in docs/reliability.md"
+        );
     }
 }
 
