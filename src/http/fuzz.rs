@@ -170,8 +170,11 @@ fn query() -> impl Strategy<Value = String> {
     prop_oneof![2 => Just(String::new()), 1 => vec(pair, 1..4).prop_map(|pairs| format!("?{}", pairs.join("&")))]
 }
 
+/// Names and values.
+type Headers = Vec<(&'static str, Vec<u8>)>;
+
 /// Headers that something here reads.
-fn some_headers() -> impl Strategy<Value = Vec<(&'static str, Vec<u8>)>> {
+fn some_headers() -> impl Strategy<Value = Headers> {
     let name = select(
         &[
             "content-type",
@@ -196,7 +199,7 @@ fn some_headers() -> impl Strategy<Value = Vec<(&'static str, Vec<u8>)>> {
     prop_oneof![2 => Just(Vec::new()), 1 => vec((name, value), 1..4)]
 }
 
-fn any_request() -> impl Strategy<Value = (Method, String, Vec<(&'static str, Vec<u8>)>, Vec<u8>)> {
+fn any_request() -> impl Strategy<Value = (Method, String, Headers, Vec<u8>)> {
     let method =
         select(&[Method::GET, Method::PUT, Method::POST, Method::POST, Method::DELETE, Method::PATCH][..]);
     let object = select(
