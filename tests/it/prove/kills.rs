@@ -30,7 +30,8 @@ async fn without_faults_everything_is_handled_once() {
     let recorder = Recorder::start(&run.history, Policy::default(), run.seed).await;
     let place = Place::new(&config(server, &rig, &recorder.handler(), ""));
     let fleet = Fleet::start(&place, 2);
-    let load = Workload { ids: scaled(2000), over: Duration::from_secs(2), cancelled: 0.1 };
+    let over = Duration::from_secs(2) * scaled(1) as u32;
+    let load = Workload { ids: scaled(2000), over, cancelled: 0.1 };
     load.run(&rig, &run.history, &mut run.dice).await;
     fleet.drain(&rig).await;
     nothing_remains(&rig).await;
