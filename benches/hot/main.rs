@@ -23,6 +23,7 @@ use overdue::{
     queue::{Cursor, Due, Expected, Lease, Mode, Queue, Registration, TraceParent},
     redis::{Redis, Timeouts},
 };
+use rmp::encode::{write_array_len, write_map_len, write_str};
 use stand_in::{StandIn, array, bulk, integer};
 use tokio::runtime::Runtime;
 
@@ -38,19 +39,36 @@ fn queue(stand_in: &StandIn) -> Queue {
     Queue::new(redis, "overdue", QueueName::new("orders").expect("a valid name"))
 }
 
+/// A batch as `claim` packs it.
+fn packed(entries: &[String], payloads: &[(String, String)]) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    write_array_len(&mut bytes, 2).expect("memory");
+    write_array_len(&mut bytes, entries.len() as u32).expect("memory");
+    entries.iter().for_each(|text| write_str(&mut bytes, text).expect("memory"));
+    write_map_len(&mut bytes, payloads.len() as u32).expect("memory");
+    for (id, payload) in payloads {
+        write_str(&mut bytes, id).expect("memory");
+        write_str(&mut bytes, payload).expect("memory");
+    }
+    bytes
+}
+
 /// What a claim of so many ids answers, with 100 bytes of payload each or without.
 fn claimed(count: usize, with_payloads: bool) -> Vec<u8> {
-    let entries = (0..count).flat_map(|n| [bulk(id(n).as_str()), bulk(&NOW_MS.to_string())]);
-    let payloads: Vec<_> = (0..count).filter(|_| with_payloads).map(|_| bulk(&"p".repeat(100))).collect();
+    let (ids, score) = (|| (0..count).map(|n| id(n).to_string()), NOW_MS.to_string());
+    let entries: Vec<_> = ids().flat_map(|id| [id, score.clone()]).collect();
+    let payloads: Vec<_> = ids().filter(|_| with_payloads).map(|id| (id, "p".repeat(100))).collect();
     array([
         integer(NOW_MS * 1000),
         integer(NOW_MS * 1000),
         b"$-1\r\n".to_vec(),
         integer(0),
         integer(1),
-        array(entries),
-        array(payloads),
+        bulk(&packed(&entries, &payloads)),
         array([]),
+        array([]),
+        b"$-1\r\n".to_vec(),
+        bulk(b"1 1 1767225600000"),
     ])
 }
 

@@ -61,8 +61,8 @@ pub(crate) fn integer(value: i64) -> Vec<u8> {
     format!(":{value}\r\n").into_bytes()
 }
 
-pub(crate) fn bulk(text: &str) -> Vec<u8> {
-    format!("${}\r\n{text}\r\n", text.len()).into_bytes()
+pub(crate) fn bulk(bytes: &[u8]) -> Vec<u8> {
+    [format!("${}\r\n", bytes.len()).as_bytes(), bytes, b"\r\n"].concat()
 }
 
 pub(crate) fn array(items: impl IntoIterator<Item = Vec<u8>>) -> Vec<u8> {

@@ -9,7 +9,7 @@
 -- Reply  as fire_stream
 local fired = KEYS[9]
 guard()
-call('LREM', fired, 1, NOBODY) -- checks the type: no element is this
+call('LLEN', fired) -- checks the type
 local now, now_us = clock(ARGV[1])
 local fired_at = digits(now)
 local elements = {}

@@ -19,6 +19,10 @@ local now, now_us = clock(ARGV[1])
 local fired_at = digits(now)
 
 local function push(id, due, text, trace)
+  if not text and not trace then -- without a table for the fields: 0.3 µs less an id
+    call('XADD', fired, '*', 'id', id, 'due_at', due, 'fired_at', fired_at)
+    return
+  end
   local fields = { 'id', id, 'due_at', due, 'fired_at', fired_at }
   if text then
     fields[7], fields[8] = 'payload', text

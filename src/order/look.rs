@@ -28,7 +28,7 @@ impl Orders {
         let mut orders = Vec::with_capacity(ids.len());
         for step in ids.chunks(MAX_ORDERS_PER_CALL) {
             let names = || step.iter().map(Id::as_str);
-            let call = Call::new(&scripts::ORDER_GET, self.queue.order_keys(names())).args(names());
+            let call = Call::new(&scripts::ORDER_GET, &self.queue.order_keys(names())).args(names());
             let mut reply = Reply::new("order_get", self.queue.call_order(call).await?)?;
             for id in step {
                 let due_at = DueAt::from_ms(reply.int()?).ok();
@@ -60,7 +60,7 @@ impl Orders {
         limit: usize,
         after: Option<&Cursor>,
     ) -> Result<(Vec<Vec<u8>>, Option<Cursor>)> {
-        let call = Call::new(&scripts::ORDER_LIST, self.queue.order_keys(std::iter::empty()))
+        let call = Call::new(&scripts::ORDER_LIST, &self.queue.order_keys(std::iter::empty()))
             .arg(status.word())
             .arg(limit.clamp(1, MAX_ORDERS_PER_CALL));
         let call = match after {
@@ -84,7 +84,7 @@ impl Orders {
     /// # Errors
     /// If Redis does not answer.
     pub async fn counts(&self) -> Result<OrderCounts> {
-        let call = Call::new(&scripts::ORDER_COUNTS, self.queue.order_keys(std::iter::empty()));
+        let call = Call::new(&scripts::ORDER_COUNTS, &self.queue.order_keys(std::iter::empty()));
         let mut reply = Reply::new("order_counts", self.queue.call_order(call).await?)?;
         let (paid, cancelled, expired) = (reply.count()?, reply.count()?, reply.count()?);
         Ok(OrderCounts { paid, cancelled, expired, events: reply.count()? })

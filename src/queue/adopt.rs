@@ -77,7 +77,7 @@ impl Queue {
             let foreign = step.iter().map(|candidate| candidate.key.clone());
             let keys: Vec<String> = self.keys.common().iter().cloned().chain(foreign).collect();
             let ids = step.iter().map(|candidate| candidate.id.as_str());
-            let call = Call::new(&scripts::ADOPT, keys).arg(takeover.word()).args(ids);
+            let call = Call::new(&scripts::ADOPT, &keys).arg(takeover.word()).args(ids);
             for [code, due_ms] in Reply::new("adopt", self.call(call).await?)?.groups(step.len())? {
                 answers.push(adopted(code, due_ms)?);
             }

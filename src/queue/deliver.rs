@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 use super::{
     Claim, ClaimOptions, Delivery, Fired, Lease, MAX_FAILURES_PER_CALL, MAX_IDS_PER_CALL, Queue, Rejected,
     Retried, Retry, Settled, Sink, SinkKind, Unreadable,
-    reply::{Record, Reply, deadline, due_of},
+    packed::Packed,
+    reply::{Record, Reply, deadline, due_of, natural},
     scripts,
 };
 use crate::{
@@ -14,6 +15,8 @@ use crate::{
     types::{DueAt, Id, Payload, ServerTime, Token},
 };
 
+/// Whole claims that one ack speaks for: each may be 1000 ids.
+const MAX_CLAIMS_PER_CALL: usize = 4;
 /// Longest error text kept with an id, in characters.
 const MAX_ERROR_CHARS: usize = 500;
 /// How much of it is the beginning, where a longer one loses its middle.
@@ -41,17 +44,21 @@ impl Queue {
             .arg(options.limit.clamp(1, MAX_IDS_PER_CALL))
             .arg(lease_ms(options.lease))
             .arg(or_empty(options.rate_limit))
-            .arg(or_empty(options.max_crashes));
+            .arg(or_empty(options.max_crashes))
+            .arg("packed");
         let mut reply = Reply::new("claim", self.call(call).await?)?;
         let received = Instant::now();
         let now = ServerTime::from_us(reply.int()?);
         let token = Token::new(reply.count()?);
         let (next, impossible, more) = (reply.due_at()?, reply.count()?, reply.count()? > 0);
-        let (mut entries, mut payloads, mut records) = (reply.nested()?, reply.nested()?, reply.nested()?);
-        // A payload beside another id than its own would be worse than none.
-        let fits = |len| len == 0 || 2 * len == entries.len();
-        if !fits(payloads.len()) || !fits(records.len()) || (entries.len() > 0 && token.get() == 0) {
-            let detail = "ids, payloads and records that do not fit together".to_owned();
+        let batch = reply.string()?;
+        let Packed { entries, payloads } = Packed::read(&batch)?;
+        // They are in the batch.
+        reply.nested()?;
+        let mut records = reply.nested()?;
+        let fits = records.len() == 0 || records.len() == entries.len();
+        if !fits || (!entries.is_empty() && token.get() == 0) {
+            let detail = "ids and records that do not fit together, or without a token".to_owned();
             return Err(Error::Reply { script: "claim", detail });
         }
 
@@ -60,22 +67,20 @@ impl Queue {
         let mut claim = Claim {
             now,
             token: (token.get() > 0).then_some(token),
-            deliveries: Vec::with_capacity(entries.len() / 2),
+            deliveries: Vec::with_capacity(entries.len()),
             unreadable: Vec::new(),
             next,
             more,
             impossible,
             canary,
         };
-        while entries.len() > 0 {
-            let (id, score) = (entries.string()?, entries.string()?);
-            let payload = if payloads.len() > 0 { payloads.bytes()? } else { None };
+        for (id, score) in entries {
             let record = if records.len() > 0 { records.record()? } else { Record::default() };
-            match read(&id, payload) {
+            match read(id, payloads.get(id).copied()) {
                 Ok((id, payload)) => claim.deliveries.push(Delivery {
                     queue: self.name.clone(),
                     id,
-                    due_at: record.due_at().or_else(|| due_of(&score)).unwrap_or(earliest()),
+                    due_at: record.due_at().or_else(|| due_of(score)).unwrap_or(earliest()),
                     attempt: record.attempts().saturating_add(1),
                     failures: record.failures,
                     kills: record.kills,
@@ -86,7 +91,7 @@ impl Queue {
                     payload,
                     received,
                 }),
-                Err((reason, error)) => claim.unreadable.push(Unreadable { id, error, reason }),
+                Err((reason, error)) => claim.unreadable.push(Unreadable { id: id.into(), error, reason }),
             }
         }
         Ok(claim)
@@ -136,6 +141,23 @@ impl Queue {
     /// If Redis refuses. Saying it again is safe: what was done answers stale.
     pub async fn ack(&self, leases: &[Lease]) -> Result<Vec<Settled>> {
         self.settle(leases, MAX_IDS_PER_CALL, |step| with_leases(self.script(&scripts::ACK), step)).await
+    }
+
+    /// Says that all is done of these claims that their tokens still hold; answers for each how many ids that were. It is
+    /// for who knows of every id of the claim that it is done or settled otherwise.
+    ///
+    /// # Errors
+    /// If Redis refuses. Saying it again is safe, as with [`Queue::ack`].
+    pub async fn ack_claims(&self, tokens: &[Token]) -> Result<Vec<usize>> {
+        let mut answers = Vec::with_capacity(tokens.len());
+        for step in tokens.chunks(MAX_CLAIMS_PER_CALL) {
+            let all_ids =
+                step.iter().fold(self.script(&scripts::ACK), |call, token| call.arg("").arg(token.get()));
+            for [count] in Reply::new("ack", self.call(all_ids).await?)?.groups(step.len())? {
+                answers.push(natural("ack", count)? as usize);
+            }
+        }
+        Ok(answers)
     }
 
     /// Gives deliveries back that were not started: due at once, nothing counted against them.
@@ -219,14 +241,14 @@ impl Queue {
 }
 
 /// Checks what a foreign client may have written.
-fn read(id: &[u8], payload: Option<Vec<u8>>) -> Result<(Id, Option<Payload>), (&'static str, String)> {
+fn read(id: &[u8], payload: Option<&[u8]>) -> Result<(Id, Option<Payload>), (&'static str, String)> {
     let text =
         std::str::from_utf8(id).map_err(|cause| ("invalid_id", format!("id is not UTF-8: {cause}")))?;
     let id = Id::new(text).map_err(|cause| ("invalid_id", cause.to_string()))?;
     let payload = match payload.filter(|bytes| !bytes.is_empty()) {
         None => None,
         Some(bytes) => {
-            let text = String::from_utf8(bytes)
+            let text = std::str::from_utf8(bytes)
                 .map_err(|cause| ("invalid_payload", format!("payload is not UTF-8: {cause}")))?;
             Some(Payload::new(text).map_err(|cause| ("invalid_payload", cause.to_string()))?)
         }

@@ -27,6 +27,7 @@ mod deliver;
 pub(crate) mod fuzz;
 mod inspect;
 mod keys;
+mod packed;
 mod register;
 pub(crate) mod reply;
 pub(crate) mod scripts;
@@ -226,7 +227,7 @@ impl Queue {
         foreign: impl Iterator<Item = &'b str>,
     ) -> Call<'a> {
         let keys: Vec<String> = self.order_keys(ids).into_iter().chain(foreign.map(str::to_owned)).collect();
-        Call::new(script, keys).arg(self.now_argument())
+        Call::new(script, &keys).arg(self.now_argument())
     }
 
     /// Runs an order verb.

@@ -28,19 +28,20 @@ impl Script {
     }
 }
 
-/// One call of a script: its keys and arguments.
+/// One call of a script: its keys and arguments, written down as they will be sent.
 #[derive(Debug)]
 pub struct Call<'a> {
     pub(super) script: &'a Script,
-    keys: Cow<'a, [String]>,
-    arguments: Vec<Vec<u8>>,
+    command: Cmd,
 }
 
 impl<'a> Call<'a> {
     /// A call without arguments yet.
     #[must_use]
-    pub fn new(script: &'a Script, keys: impl Into<Cow<'a, [String]>>) -> Self {
-        Self { script, keys: keys.into(), arguments: Vec::new() }
+    pub fn new(script: &'a Script, keys: &[String]) -> Self {
+        let mut command = redis::cmd("EVALSHA");
+        command.arg(&script.sha).arg(keys.len()).arg(keys);
+        Self { script, command }
     }
 
     /// The name of the script.
@@ -52,7 +53,7 @@ impl<'a> Call<'a> {
     /// Adds one argument.
     #[must_use]
     pub fn arg(mut self, argument: impl redis::ToRedisArgs) -> Self {
-        argument.write_redis_args(&mut self.arguments);
+        self.command.arg(argument);
         self
     }
 
@@ -63,13 +64,20 @@ impl<'a> Call<'a> {
     }
 
     /// The call, of its own script or of one that takes its place.
-    pub(super) fn command(&self, script: &Script) -> Cmd {
+    pub(super) fn command(&self, script: &Script) -> Cow<'_, Cmd> {
+        if script.sha == self.script.sha {
+            return Cow::Borrowed(&self.command);
+        }
         let mut command = redis::cmd("EVALSHA");
-        command.arg(&script.sha).arg(self.keys.len()).arg(&*self.keys).arg(&self.arguments);
-        command
+        command.arg(&script.sha);
+        for argument in self.command.args_iter().skip(2) {
+            if let redis::Arg::Simple(argument) = argument {
+                command.arg(argument);
+            }
+        }
+        Cow::Owned(command)
     }
 }
-
 /// Scripts that take the place of others of the same name: bugs that tests plant. Always none but with the
 /// feature `faults`.
 #[derive(Debug, Default, Clone)]

@@ -8,8 +8,8 @@ use overdue::{
 };
 
 use crate::support::{
-    LEASE, LEASE_MS, Rig, T0, at_ms, eventually, id, leases, many, names, registration, rejected, retry_of,
-    text, wrong_token,
+    LEASE, LEASE_MS, PARTS, Rig, T0, at_ms, eventually, id, leases, many, names, registration, rejected,
+    retry_of, scripts, text, wrong_token,
 };
 
 const DONE: [Settled; 1] = [Settled::Done];
@@ -267,4 +267,49 @@ async fn one_call_on_the_same_id_twice_counts_it_once() {
     let answers = rig.when(T0).retry(&twice, 9).await.unwrap();
     assert_eq!(answers, [Retried::Scheduled { at: at_ms(T0) }, Retried::Stale]);
     assert_eq!(rig.claim_one(T0).await.attempt, 2);
+}
+
+#[tokio::test]
+async fn an_ack_of_a_claim_ends_what_its_token_still_holds_and_nothing_else() {
+    let rig = Rig::new().await;
+    rig.schedule_all(&many(6)).await;
+    let first = rig.claim_at(T0, 3).await;
+    let second = rig.claim_at(T0, 3).await;
+    let (token, other) = (first.token.unwrap(), second.token.unwrap());
+    // One is done already, and one has failed: it is not the claim's any more.
+    assert_eq!(rig.ack(&leases(&first)[..1]).await.unwrap(), DONE);
+    rig.when(T0).retry(&[retry_of(&leases(&first)[1], 50)], 5).await.unwrap();
+    assert_eq!(rig.ack_claims(&[token, token]).await.unwrap(), [1, 0]);
+    let counts = rig.counts().await.unwrap();
+    assert_eq!((counts.scheduled, counts.leased), (1, 3));
+    assert_eq!(rig.ack(&leases(&first)).await.unwrap(), [Settled::Stale; 3]);
+    assert_eq!(rig.ack_claims(&[other]).await.unwrap(), [3]);
+    assert_eq!(rig.claim_at(T0 + 50, 3).await.deliveries.len(), 1, "the one that failed comes back");
+}
+
+#[tokio::test]
+async fn an_ack_of_a_claim_leaves_what_was_registered_anew() {
+    let rig = Rig::new().await;
+    rig.schedule_all(&many(2)).await;
+    let claim = rig.claim_at(T0, 2).await;
+    rig.put("n0", T0 + 7, "").await;
+    assert_eq!(rig.ack_claims(&[claim.token.unwrap()]).await.unwrap(), [2]);
+    assert_eq!(rig.claimed(T0 + 7).await, ["n0"]);
+}
+
+#[tokio::test]
+async fn a_client_of_any_language_gets_a_claim_as_arrays() {
+    let rig = Rig::new().await;
+    rig.schedule_all(&[registration("a", T0, "pa"), registration("b", T0, "")]).await;
+    let mut call = redis::cmd("EVAL");
+    call.arg(scripts::whole("claim")).arg(8);
+    for part in &PARTS[..8] {
+        call.arg(rig.key(part));
+    }
+    let reply: Vec<redis::Value> =
+        rig.send(call.arg(&[T0.to_string(), "10".into(), "1000".into(), String::new(), String::new()])).await;
+    let entries: Vec<String> = redis::from_redis_value(reply[5].clone()).unwrap();
+    let payloads: Vec<Option<String>> = redis::from_redis_value(reply[6].clone()).unwrap();
+    assert_eq!(entries, ["a", &T0.to_string(), "b", &T0.to_string()]);
+    assert_eq!(payloads, [Some("pa".to_owned()), None]);
 }

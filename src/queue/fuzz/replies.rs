@@ -1,9 +1,9 @@
 //! Every verb against every reply: it answers one verdict for each item and only what is within the contract, or an
 //! [`Error::Reply`] that names the script. Good replies are read as what they say.
 
-use std::time::Duration;
+use std::{collections::HashSet, time::Duration};
 
-use proptest::collection::vec;
+use proptest::{collection::vec, sample::Index};
 
 use super::*;
 use crate::redis::{
@@ -58,19 +58,32 @@ fn codes(len: usize) -> BoxedStrategy<Value> {
     vec(prop_oneof![-2..8i64, MS], len).prop_map(ints).boxed()
 }
 
+/// As `claim` packs it, and as it may be damaged.
+fn batch(count: usize) -> BoxedStrategy<Value> {
+    let score = prop_oneof![4 => MS.prop_map(|ms| ms.to_string().into_bytes()), 1 => Just(b"inf".to_vec())];
+    let parts = (vec((bytes(2), score), count), vec((bytes(2), bytes(3)), 0..=count));
+    let sound = parts.prop_map(|(entries, payloads)| packed::tests::pack(&entries, &payloads));
+    let damaged = (sound.clone(), any::<Index>(), any::<u8>()).prop_map(|(mut batch, place, byte)| {
+        let place = place.index(batch.len());
+        batch[place] = byte;
+        batch
+    });
+    prop_oneof![4 => sound, 1 => damaged, 1 => bytes(6)].prop_map(bulk).boxed()
+}
+
 fn claim_form() -> BoxedStrategy<Value> {
     (0..4usize)
         .prop_flat_map(|count| {
-            let entries = vec((string(), score()), count).prop_map(|pairs| {
-                Value::Array(pairs.into_iter().flat_map(|(id, score)| [id, score]).collect())
-            });
-            let by_position = |value: BoxedStrategy<Value>| {
-                prop_oneof![Just(Value::Array(Vec::new())), array(vec(or_nil(value), count))]
-            };
+            let records = prop_oneof![Just(Value::Array(Vec::new())), array(vec(or_nil(record()), count))];
             let head = (any::<i64>().prop_map(Value::Int), ms(), score(), small(), small());
-            (head, entries, by_position(string().boxed()), by_position(record().boxed())).prop_map(
-                |((now, token, next, impossible, more), entries, payloads, records)| {
-                    Value::Array(vec![now, token, next, impossible, more, entries, payloads, records])
+            let canary = "[0-9]{1,3} [0-9]{1,3} 17[0-9]{11}".prop_map(bulk);
+            (head, batch(count), records, canary).prop_map(
+                |((now, token, next, impossible, more), batch, records, canary)| {
+                    let none = Value::Array(Vec::new());
+                    let found = Value::Nil;
+                    Value::Array(vec![
+                        now, token, next, impossible, more, batch, none, records, found, canary,
+                    ])
                 },
             )
         })
@@ -164,6 +177,8 @@ fn the_verbs_of_those_who_settle() {
     let (liar, queue) = set_up();
     let three = |answers: usize| assert_eq!(answers, 3, "not one answer for each item");
     liar.tell(&["ack"], &[codes(3)], async || queue.ack(&leases()).await, |answers| three(answers.len()));
+    let tokens = [Token::new(7); 3];
+    liar.tell(&["ack"], &[codes(3)], async || queue.ack_claims(&tokens).await, |counts| three(counts.len()));
     liar.tell(
         &["release"],
         &[codes(3)],
@@ -254,17 +269,24 @@ fn claimed() -> impl Strategy<Value = Claimed> {
 #[test]
 fn a_claim_is_read_as_the_script_says_it() {
     let (liar, queue) = set_up();
-    run(200, (vec(claimed(), 1..5), 0..1i64 << 53, 1..1i64 << 53), |(claimed, now_us, token)| {
-        let entries = claimed.iter().flat_map(|one| [bulk(&one.id), bulk(one.due_ms.to_string())]).collect();
-        let payloads = claimed.iter().map(|one| one.payload.as_ref().map_or(Value::Nil, bulk)).collect();
+    let different = |claimed: &Vec<Claimed>| {
+        let ids: HashSet<_> = claimed.iter().map(|one| &one.id).collect();
+        ids.len() == claimed.len()
+    };
+    let claimed = vec(claimed(), 1..5).prop_filter("an id is in a claim once", different);
+    run(200, (claimed, 0..1i64 << 53, 1..1i64 << 53), |(claimed, now_us, token)| {
+        let pair = |id: &str, text: String| (id.into(), text.into());
+        let entries: Vec<_> = claimed.iter().map(|one| pair(&one.id, one.due_ms.to_string())).collect();
+        let payloads = claimed.iter().filter_map(|one| Some(pair(&one.id, one.payload.clone()?)));
+        let batch = bulk(packed::tests::pack(&entries, &payloads.collect::<Vec<_>>()));
         let record = |(failures, crashes, first): (u32, u32, u64)| {
             bulk(format!(r#"{{"failures":{failures},"crashes":{crashes},"first":"{first}"}}"#))
         };
         let records = claimed.iter().map(|one| one.past.map_or(Value::Nil, record)).collect();
         let reply = [Value::Int(now_us), Value::Int(token), Value::Nil, Value::Int(0), Value::Int(1)];
-        let lists = [entries, payloads, records].map(Value::Array);
+        let ids = [batch, Value::Array(Vec::new()), Value::Array(records)];
         let canary = [Value::Nil, bulk("17 1 1767225600000")];
-        let reply = Value::Array(reply.into_iter().chain(lists).chain(canary).collect());
+        let reply = Value::Array(reply.into_iter().chain(ids).chain(canary).collect());
         let (claim, heard) = liar.ask(&[reply], queue.claim(10, Duration::from_secs(1)));
         let claim = claim.unwrap();
         prop_assert_eq!((heard.len(), &heard[0][0][..]), (1, &b"EVALSHA"[..]));

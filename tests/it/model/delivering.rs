@@ -31,6 +31,7 @@ impl Reference {
             Transition::Fire { limit } => Answer::Fired(self.fire(*limit)),
             Transition::Begin { hold } => each(&[*hold], &mut |hold| self.begin(*hold)),
             Transition::Ack { holds } => Answer::Settled(self.ack(holds)),
+            Transition::AckClaim { hold } => Answer::Moved(self.ack_claim(*hold)),
             Transition::Retry { holds, delay_ms, max_attempts } => {
                 let retry = |hold: &Hold| self.retry(*hold, *delay_ms, *max_attempts);
                 Answer::Retried(holds.iter().map(retry).collect())
@@ -268,13 +269,24 @@ impl Reference {
         // A hold that is named twice is done twice.
         let answers: Vec<bool> = holds.iter().map(|hold| self.held(*hold).is_some()).collect();
         for (hold, _) in holds.iter().zip(&answers).filter(|(_, done)| **done) {
-            self.unlease(hold.id);
-            match self.stored.scheduled.get(hold.id).copied() {
-                Some(score) => self.drop_record(hold.id, score),
-                None => drop(self.stored.records.remove(hold.id)),
-            }
+            self.end(hold.id);
         }
         answers.into_iter().map(settled).collect()
+    }
+
+    fn ack_claim(&mut self, hold: Hold) -> u64 {
+        let token = self.token_of(hold);
+        let held = NAMES.into_iter().filter(|id| self.stored.holds(id, token)).collect::<Vec<_>>();
+        held.iter().for_each(|id| self.end(id));
+        held.len() as u64
+    }
+
+    fn end(&mut self, id: &str) {
+        self.unlease(id);
+        match self.stored.scheduled.get(id).copied() {
+            Some(score) => self.drop_record(id, score),
+            None => drop(self.stored.records.remove(id)),
+        }
     }
 
     fn retry(&mut self, hold: Hold, delay_ms: i64, max_attempts: u32) -> Retried {

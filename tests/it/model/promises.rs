@@ -49,9 +49,12 @@ impl Step<'_> {
     }
 
     fn may_end(&self, id: &str) -> bool {
-        let acked = matches!(self.transition, Transition::Ack { .. })
-            && !self.before.scheduled.contains_key(id)
-            && self.heard().any(|hold| hold.id == id);
+        let said_done = match self.transition {
+            Transition::Ack { .. } => self.heard().any(|hold| hold.id == id),
+            Transition::AckClaim { hold } => self.before.holds(id, self.reference.token_of(*hold)),
+            _ => false,
+        };
+        let acked = said_done && !self.before.scheduled.contains_key(id);
         let deleted = match (self.transition, self.answer) {
             (Transition::DeleteDead { ids }, Answer::Settled(verdicts)) => {
                 ids.iter().zip(verdicts).any(|(name, verdict)| *name == id && *verdict == Settled::Done)

@@ -208,6 +208,9 @@ async fn settle(
     Ok(match transition {
         Transition::Begin { hold } => Answer::Settled(vec![queue.begin(&lease(hold)).await?]),
         Transition::Ack { holds } => Answer::Settled(queue.ack(&leases(holds)).await?),
+        Transition::AckClaim { hold } => {
+            Answer::Moved(queue.ack_claims(&[lease(hold).token]).await?.into_iter().sum::<usize>() as u64)
+        }
         Transition::Retry { holds, delay_ms, max_attempts } => {
             let retries: Vec<_> = holds.iter().map(|hold| retry_of(&lease(hold), *delay_ms as u64)).collect();
             Answer::Retried(queue.retry(&retries, *max_attempts).await?)

@@ -32,6 +32,7 @@ pub(crate) enum Transition {
     Fire { limit: usize },
     Begin { hold: Hold },
     Ack { holds: Vec<Hold> },
+    AckClaim { hold: Hold },
     Retry { holds: Vec<Hold>, delay_ms: i64, max_attempts: u32 },
     Release { holds: Vec<Hold> },
     Bury { holds: Vec<Hold> },
@@ -188,6 +189,7 @@ fn settling(state: &Reference) -> Steps {
     let extend = (hold.clone(), lease_ms(), any::<bool>());
     prop_oneof![
         4 => holds().prop_map(|holds| Transition::Ack { holds }),
+        3 => hold.clone().prop_map(|hold| Transition::AckClaim { hold }),
         4 => retry.prop_map(|(holds, delay_ms, max_attempts)| Transition::Retry { holds, delay_ms, max_attempts }),
         2 => holds().prop_map(|holds| Transition::Release { holds }),
         2 => holds().prop_map(|holds| Transition::Bury { holds }),

@@ -45,8 +45,8 @@ pub(super) const PLANTS: &[Plant] = &[
     plant(
         "ack",
         "an ack asks for no token",
-        "if tonumber(holders[i] or 0) == tonumber(tokens[i]) then",
-        "if holders[i] then",
+        "local is_held = tonumber(holders[i] or 0) == tonumber(tokens[i])",
+        "local is_held = holders[i]",
     ),
     plant("ack", "an ack answers done and does nothing", "call('ZREM', leased, unpack(done))", ""),
     plant(
@@ -55,6 +55,8 @@ pub(super) const PLANTS: &[Plant] = &[
         "call('ZREM', leased, unpack(done))",
         "call('ZREM', leased, unpack(done)) call('ZREM', scheduled, unpack(done))",
     ),
+    plant("ack", "an ack of a claim takes later claims along", "first + math.min(held, 1000) - 1", "-1"),
+    plant("ack", "an ack of a claim leaves the records", "  drop_records(ids)\n", ""),
     plant(
         "lib",
         "any token holds an id",
@@ -91,7 +93,7 @@ pub(super) const PLANTS: &[Plant] = &[
     plant(
         "claim",
         "a claim takes ids that are leased",
-        "if call('ZADD', leased, 'NX', unpack(arguments)) == #ids then",
+        "if call('ZADD', leased, 'NX', unpack(arguments)) == #range / 2 then",
         "if call('ZADD', leased, unpack(arguments)) >= 0 then",
     ),
     plant(
@@ -102,7 +104,21 @@ pub(super) const PLANTS: &[Plant] = &[
     ),
     plant("claim", "the token is that of the clock only", " + 1, now_us))", " * 0, now_us))"),
     plant("claim", "the token is not written down", "call('HSET', meta, 'token', token)", ""),
-    plant("claim", "a claim leaves its ids scheduled", "call('ZREM', scheduled, unpack(taken))", ""),
+    plant("claim", "a claim leaves its ids scheduled", "    remove_earliest(side_by_side)\n", ""),
+    plant(
+        "claim",
+        "a claim leaves ids scheduled that it took from behind others",
+        "    call('ZREM', scheduled, unpack(taken))\n",
+        "",
+    ),
+    plant(
+        "claim",
+        "a claim removes the earliest and not what it took",
+        "side_by_side = is_whole and #ids or 0",
+        "side_by_side = #ids",
+    ),
+    plant("lib", "one too many is removed", "low, low + count - 1", "low, low + count"),
+    plant("lib", "what can never fire is removed", "local low = too_low()", "local low = 0"),
     plant("claim", "a claim leaves the payloads behind", "call('HDEL', payload, unpack(taken))", ""),
     plant("claim", "a lost delivery is not counted", "record.crashes = record.crashes + 1", ""),
     plant(
@@ -145,8 +161,8 @@ pub(super) const PLANTS: &[Plant] = &[
     plant(
         "lib",
         "a fraction of a millisecond is rounded down",
-        "return digits(math.ceil(tonumber(score)))",
-        "return digits(math.floor(tonumber(score)))",
+        "digits(math.ceil(tonumber(score))) or score",
+        "digits(math.floor(tonumber(score))) or score",
     ),
     plant(
         "lib",
@@ -300,7 +316,7 @@ pub(super) const PLANTS: &[Plant] = &[
         "call('LPUSH', fired, unpack(elements))",
         "",
     ),
-    plant("fire_lib", "a sink fires again and again", "    call('ZREM', scheduled, unpack(ids))\n", ""),
+    plant("fire_lib", "a sink fires again and again", "    remove_earliest(removed)\n", ""),
     plant(
         "fire_lib",
         "a sink forgets what another handler had",
@@ -322,8 +338,8 @@ pub(super) const PLANTS: &[Plant] = &[
         plant(
             "lib",
             "a delay counts from a clock that is behind",
-            "and now + (tonumber(text)",
-            "and now - 5000 + (tonumber(text)",
+            "due = now + due",
+            "due = now - 5000 + due",
         ),
     ),
     seen_by(
@@ -344,8 +360,9 @@ pub(super) const PLANTS: &[Plant] = &[
         plant(
             "claim",
             "a claim removes before it writes",
-            "  begin_lease()\n  local arguments",
-            "  call('ZREM', scheduled, unpack(ids)) begin_lease()\n  local arguments",
+            "  local free = lease(rounds == 1 and range or free_of(range, room))\n",
+            "  call('ZREM', scheduled, unpack((ids_and_scores(range))))
+  local free = lease(rounds == 1 and range or free_of(range, room))\n",
         ),
     ),
     seen_by(
@@ -390,7 +407,7 @@ pub(super) const PLANTS: &[Plant] = &[
             "fire_lib",
             "a sink removes before it fires",
             "  if count > 0 then\n    done()",
-            "  if #ids > 0 then\n    call('ZREM', scheduled, unpack(ids))\n  end\n  if count > 0 then\n    done()",
+            "  if removed > 0 then\n    remove_earliest(removed)\n  end\n  if count > 0 then\n    done()",
         ),
     ),
 ];
