@@ -111,6 +111,7 @@ impl Source for Expirer {
         }
         self.upcoming = expired.upcoming;
         let (more, next, impossible) = (expired.more, expired.next, expired.impossible);
-        Ok(Ticked { now: expired.now, more, next, impossible, canary: expired.canary })
+        let taken = expired.expired as usize;
+        Ok(Ticked { now: expired.now, taken, more, next, impossible, canary: expired.canary })
     }
 }

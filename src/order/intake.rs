@@ -95,8 +95,9 @@ impl Source for Intake {
             // On an error the lease runs out, and the entries come back.
             self.admit(token, &claim.deliveries, claim.unreadable).await?;
         }
+        let taken = claim.deliveries.len();
         let Claim { now, more, next, impossible, canary, .. } = claim;
-        Ok(Ticked { now, more, next, impossible, canary })
+        Ok(Ticked { now, taken, more, next, impossible, canary })
     }
 }
 

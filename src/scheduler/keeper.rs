@@ -29,18 +29,24 @@ pub(super) struct Leases {
 #[derive(Debug)]
 struct Held {
     token: Token,
+    /// How many ids it began with.
+    size: usize,
+    /// Of how many of them there is a share.
     open: AtomicUsize,
+    /// Of how many Redis knows what became of them.
+    settled: AtomicUsize,
     /// Until when nobody else can have it, by this machine's monotonic clock; the past once it is lost.
     /// Reckoned from before the call was sent, so it errs on the safe side.
     live_until: Mutex<Instant>,
+    leases: Arc<Leases>,
 }
 
-/// The share of one id in a claim. Whatever becomes of the id, dropping this ends it: a lease whose shares
+/// The share of some ids in a claim. Whatever becomes of the ids, dropping this ends it: a lease whose shares
 /// are gone is extended no more, and its room is free for another claim.
 #[derive(Debug)]
 pub(super) struct Share {
     held: Arc<Held>,
-    leases: Arc<Leases>,
+    ids: usize,
 }
 
 impl Leases {
@@ -49,12 +55,14 @@ impl Leases {
         &self.load
     }
 
-    /// Takes note of a claim, and answers a share in it for each of its `open` ids.
-    pub(super) fn hold(self: &Arc<Self>, token: Token, open: usize, live_until: Instant) -> Vec<Share> {
-        let held = Arc::new(Held { token, open: AtomicUsize::new(open), live_until: Mutex::new(live_until) });
+    /// Takes note of a claim, and answers the share of all its ids.
+    pub(super) fn hold(self: &Arc<Self>, token: Token, ids: usize, live_until: Instant) -> Share {
+        let (open, settled) = (AtomicUsize::new(ids), AtomicUsize::new(0));
+        let (live_until, leases) = (Mutex::new(live_until), Arc::clone(self));
+        let held = Arc::new(Held { token, size: ids, open, settled, live_until, leases });
         lock(&self.held).insert(token, Arc::clone(&held));
-        self.load.add(open);
-        (0..open).map(|_| Share { held: Arc::clone(&held), leases: Arc::clone(self) }).collect()
+        self.load.add(ids);
+        Share { held, ids }
     }
 
     fn all(&self) -> Vec<Arc<Held>> {
@@ -63,18 +71,50 @@ impl Leases {
 }
 
 impl Share {
-    /// True while nobody else can have the claim. A process that was stopped past its lease sees it here.
-    pub(super) fn is_live(&self) -> bool {
-        Instant::now() < *lock(&self.held.live_until)
+    /// The claim.
+    pub(super) fn token(&self) -> Token {
+        self.held.token
+    }
+
+    /// True if nobody else can have the claim at this instant. A process that was stopped past its lease sees it here.
+    pub(super) fn is_live_at(&self, now: Instant) -> bool {
+        now < *lock(&self.held.live_until)
+    }
+
+    /// Takes the share of one id out of it.
+    pub(super) fn split_one(&mut self) -> Self {
+        self.ids = self.ids.checked_sub(1).expect("a share has at least the ids that are taken out of it");
+        Self { held: Arc::clone(&self.held), ids: 1 }
+    }
+
+    /// Puts another share in the same claim to it.
+    pub(super) fn join(&mut self, mut other: Self) {
+        debug_assert_eq!(self.held.token, other.held.token, "shares in one claim");
+        self.ids += std::mem::take(&mut other.ids);
+    }
+
+    /// True if so many ids are all of the claim of which Redis does not know yet what became of them. One whose
+    /// delivery was lost never settles, so that its claim is never whole again.
+    pub(super) fn is_all_that_is_left(&self, ids: usize) -> bool {
+        self.held.settled.load(Ordering::Acquire) + ids == self.held.size
+    }
+
+    /// Redis knows what became of the ids.
+    pub(super) fn settle(self) {
+        self.held.settled.fetch_add(self.ids, Ordering::AcqRel);
     }
 }
 
 impl Drop for Share {
     fn drop(&mut self) {
-        if self.held.open.fetch_sub(1, Ordering::AcqRel) == 1 {
-            lock(&self.leases.held).remove(&self.held.token);
+        if self.ids == 0 {
+            return;
         }
-        self.leases.load.sub(1);
+        let leases = &self.held.leases;
+        if self.held.open.fetch_sub(self.ids, Ordering::AcqRel) == self.ids {
+            lock(&leases.held).remove(&self.held.token);
+        }
+        leases.load.sub(self.ids);
     }
 }
 
@@ -117,4 +157,43 @@ async fn extend(queue: &Queue, held: &[Arc<Held>], lease: Duration) -> Result<()
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn hold(ids: usize) -> (Arc<Leases>, Share) {
+        let leases = Arc::<Leases>::default();
+        let share = leases.hold(Token::new(7), ids, Instant::now());
+        (leases, share)
+    }
+
+    #[test]
+    fn a_claim_is_held_until_its_last_share_is_gone() {
+        let (leases, mut rest) = hold(3);
+        let mut some = rest.split_one();
+        some.join(rest.split_one());
+        drop(rest);
+        assert_eq!(leases.all().len(), 1);
+        drop(some);
+        assert!(leases.all().is_empty());
+    }
+
+    #[test]
+    fn what_is_left_of_a_claim_is_what_nobody_has_settled_yet() {
+        let (_leases, mut rest) = hold(3);
+        assert!(rest.is_all_that_is_left(3) && !rest.is_all_that_is_left(2));
+        rest.split_one().settle();
+        assert!(rest.is_all_that_is_left(2) && !rest.is_all_that_is_left(3));
+    }
+
+    #[test]
+    fn a_claim_of_which_an_id_was_lost_is_never_whole_again() {
+        let (_leases, mut rest) = hold(3);
+        drop(rest.split_one());
+        assert!(!rest.is_all_that_is_left(2));
+        rest.split_one().settle();
+        assert!(!rest.is_all_that_is_left(1), "an ack of the claim would speak for the lost one");
+    }
 }

@@ -12,8 +12,12 @@ use tokio::sync::Notify;
 
 use super::Settings;
 
+/// How many batches may be ahead of fast handlers: while one is handled, one is claimed, and one is acked. With one
+/// batch Redis waits for this process after each claim.
+const BATCHES_AHEAD: usize = 3;
+
 /// Counts deliveries from claim to settlement. What may be in hand is `concurrency` plus what the handlers
-/// got done within one poll interval lately, at most one batch: fast handlers get full batches ahead, slow
+/// got done within one poll interval lately, at most three batches: fast handlers get full batches ahead, slow
 /// ones hold nothing that another process could start at once.
 #[derive(Debug, Default)]
 pub(super) struct Load {
@@ -30,7 +34,7 @@ impl Load {
             let ahead = self.ahead(settings);
             let room = (settings.concurrency + ahead).saturating_sub(self.in_hand.load(Ordering::Acquire));
             // Until half of what is ahead is used up all handlers are busy, so larger claims cost no time.
-            if room >= (ahead / 2).max(1) {
+            if room >= (ahead / 2).clamp(1, settings.batch_size) {
                 return room.min(settings.batch_size);
             }
             freed.await;
@@ -50,7 +54,8 @@ impl Load {
 
     fn ahead(&self, settings: &Settings) -> usize {
         let per_second = self.rate.lock().unwrap_or_else(PoisonError::into_inner).at(Instant::now());
-        ((per_second * settings.poll_interval.as_secs_f64()) as usize).min(settings.batch_size)
+        let in_a_poll = (per_second * settings.poll_interval.as_secs_f64()) as usize;
+        in_a_poll.min(BATCHES_AHEAD * settings.batch_size)
     }
 }
 
@@ -94,6 +99,8 @@ impl Rate {
 
 #[cfg(test)]
 mod tests {
+    use futures_util::FutureExt as _;
+
     use super::*;
 
     fn settings() -> Settings {
@@ -123,9 +130,13 @@ mod tests {
         // In a window that is yet to begin, nothing has got old, however slow the machine is.
         let window_start = Instant::now() + Duration::from_secs(60);
         *load.rate.lock().unwrap() = Rate { window_start, count: 0, per_second: 25_000.0 };
-        assert_eq!(load.room(&settings()).await, 100);
-        load.add(60);
-        assert_eq!(load.room(&settings()).await, 50);
+        let settings = settings();
+        for _ in 0..BATCHES_AHEAD {
+            assert_eq!(load.room(&settings).await, settings.batch_size);
+            load.add(settings.batch_size);
+        }
+        // What is left of the room, which is `concurrency`, is not worth a claim of its own.
+        assert!(load.room(&settings).now_or_never().is_none());
     }
 
     #[tokio::test]

@@ -9,6 +9,8 @@
 //! All four are tasks of one process that share one multiplexed connection, so acks and the next claim travel
 //! together. Any number of processes can run the same queue: the scripts keep them apart.
 
+mod alarm;
+mod attempt;
 mod breaker;
 mod canary;
 mod keeper;
@@ -18,6 +20,7 @@ mod poller;
 mod pulse;
 mod settings;
 mod settler;
+mod tasks;
 mod trimmer;
 mod trouble;
 mod worker;
@@ -154,7 +157,7 @@ async fn deliver(
 
     let settler = settler::Settler::new(queue.clone(), settings.clone(), drain_timeout);
     let worker = worker::Worker {
-        queue: queue.clone(),
+        queue: Arc::new(queue.clone()),
         handler,
         settings: settings.clone(),
         breaker: Arc::clone(&breaker),

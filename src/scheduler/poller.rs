@@ -10,18 +10,12 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Pulse, Settings,
-    breaker::Breaker,
-    canary::Watcher,
-    keeper::Leases,
-    pace::Pace,
-    trimmer::Trimmer,
-    trouble::Trouble,
-    worker::{Claimed, Work},
+    Pulse, Settings, alarm::Alarm, breaker::Breaker, canary::Watcher, keeper::Leases, pace::Pace,
+    trimmer::Trimmer, trouble::Trouble, worker::Work,
 };
 use crate::{
     error::Result,
-    queue::{ClaimOptions, Fired, Queue, Rejected, Sighting, Sink, Unreadable, Watched},
+    queue::{ClaimOptions, Fired, Queue, Sighting, Sink, Watched},
     types::{DueAt, QueueName, ServerTime},
 };
 
@@ -30,6 +24,8 @@ use crate::{
 pub(crate) struct Ticked {
     /// The instant of the claim, by the clock of Redis.
     pub(crate) now: ServerTime,
+    /// How many ids were taken.
+    pub(crate) taken: usize,
     /// True if more is due that can be taken at once.
     pub(crate) more: bool,
     /// When to look again.
@@ -39,6 +35,12 @@ pub(crate) struct Ticked {
     /// What became of the canary.
     pub(crate) canary: Sighting,
 }
+
+/// Who took so many at once does not go by each deadline: claims of a few ids each would cost more than they bring. At 50,000
+/// deadlines a second p99 of the lateness was 27 ms without this.
+const MANY: usize = 16;
+/// How long to wait then at least.
+const GATHER: Duration = Duration::from_millis(1);
 
 /// While there is no room nothing is polled, but data can be lost: the canary is looked at this often.
 const WATCH_INTERVAL: Duration = Duration::from_secs(1);
@@ -62,6 +64,7 @@ pub(crate) async fn run(
 ) {
     let mut trouble = Trouble::new(queue.name(), "poll");
     let mut poll = Poll::new(queue.name(), pulse.clone());
+    let alarm = Alarm::new();
     loop {
         let current = settings.borrow_and_update().clone();
         pulse.busy(true);
@@ -89,9 +92,13 @@ pub(crate) async fn run(
             }
             Err(error) => trouble.failed(&error, begun),
         };
+        if pause.is_zero() {
+            // Even a sleep of no length waits for the next millisecond of the timer: a quarter of the ids a second.
+            continue;
+        }
         tokio::select! {
             () = stop.cancelled() => return,
-            () = tokio::time::sleep(pause) => {}
+            () = alarm.sleep(pause) => {}
             Ok(()) = settings.changed() => {}
         }
     }
@@ -122,7 +129,7 @@ impl Poll {
         let sent = Instant::now();
         let ticked = source.tick(self.pace.limit(limit), settings).await?;
         let took = sent.elapsed();
-        self.pace.note(took);
+        self.pace.note(took, ticked.taken);
         self.watcher.note(ticked.now, ticked.canary);
         // Redis read its clock about half a round trip ago.
         let age = took / 2;
@@ -151,7 +158,8 @@ fn pause(ticked: &Ticked, poll_interval: Duration) -> Duration {
     if ticked.more {
         return Duration::ZERO;
     }
-    ticked.next.map_or(poll_interval, |next| ticked.now.until(next).min(poll_interval))
+    let pause = ticked.next.map_or(poll_interval, |next| ticked.now.until(next).min(poll_interval));
+    if ticked.taken >= MANY { pause.max(GATHER.min(poll_interval)) } else { pause }
 }
 
 /// Takes due ids under a lease and passes them to the worker.
@@ -159,7 +167,7 @@ pub(super) struct ToWorker {
     pub(super) queue: Queue,
     pub(super) leases: Arc<Leases>,
     pub(super) breaker: Arc<Breaker>,
-    pub(super) claims: mpsc::Sender<Vec<Work>>,
+    pub(super) claims: mpsc::Sender<Work>,
     /// True if the next tick is to take one id, to see whether the handler is up again.
     pub(super) probing: bool,
 }
@@ -184,22 +192,18 @@ impl Source for ToWorker {
         let claim = claimed.inspect_err(|_| self.end_probe())?;
         let taken = claim.deliveries.len() + claim.unreadable.len();
         let (now, more, next) = (claim.now, claim.more, claim.next);
-        let ticked = Ticked { now, more, next, impossible: claim.impossible, canary: claim.canary };
+        let ticked = Ticked { now, taken, more, next, impossible: claim.impossible, canary: claim.canary };
         if claim.deliveries.is_empty() {
             self.end_probe();
         }
         let Some(token) = claim.token else { return Ok(ticked) };
 
-        let shares = self.leases.hold(token, taken, sent + settings.lease);
-        let deliveries = claim.deliveries.into_iter().map(Ok);
-        let unreadable = claim.unreadable.into_iter().map(Err);
-        let work = deliveries.chain(unreadable).zip(shares).map(|(entry, lease)| match entry {
-            Ok(delivery) => Work::Deliver(Claimed { delivery, lease }),
-            Err(Unreadable { id, error, reason }) => Work::Bury(Rejected { id, token, reason, error }, lease),
-        });
-        let work = work.collect();
+        let share = self.leases.hold(token, taken, sent + settings.lease);
         // Fails only when the worker panicked: the lease brings the ids back.
-        let _ = self.claims.send(work).await;
+        let _ = self
+            .claims
+            .send(Work { deliveries: claim.deliveries, unreadable: claim.unreadable, share })
+            .await;
         Ok(ticked)
     }
 }
@@ -236,8 +240,8 @@ impl Source for ToSink {
             let lateness_ms = fired.now.since(earliest).as_millis() as u64;
             tracing::debug!(queue = %self.queue.name(), count = fired.count, lateness_ms, "fired");
         }
-        let Fired { now, more, next, impossible, canary, .. } = fired;
-        Ok(Ticked { now, more, next, impossible, canary })
+        let Fired { now, count, more, next, impossible, canary, .. } = fired;
+        Ok(Ticked { now, taken: count, more, next, impossible, canary })
     }
 }
 
@@ -257,7 +261,7 @@ impl Source for ToNobody {
 
     async fn tick(&mut self, _limit: usize, _settings: &Settings) -> Result<Ticked> {
         let Watched { now, impossible, canary } = self.0.watch().await?;
-        Ok(Ticked { now, more: false, next: None, impossible, canary })
+        Ok(Ticked { now, taken: 0, more: false, next: None, impossible, canary })
     }
 }
 
@@ -269,24 +273,31 @@ mod tests {
 
     const POLL_INTERVAL: Duration = Duration::from_millis(100);
 
-    fn pause_ms(next_in_ms: Option<i64>, more: bool) -> u64 {
+    fn pause_ms(next_in_ms: Option<i64>, taken: usize, more: bool) -> u64 {
         let now_ms = 1_767_225_600_000;
         let next = next_in_ms.map(|ms| DueAt::from_ms(now_ms + ms).unwrap());
         let now = ServerTime::from_ms(now_ms);
         let canary = Sighting { found: None, left: Canary { born_us: 1, count: 1, at: now } };
-        let ticked = Ticked { now, more, next, impossible: 0, canary };
+        let ticked = Ticked { now, taken, more, next, impossible: 0, canary };
         pause(&ticked, POLL_INTERVAL).as_millis() as u64
     }
 
     #[test]
     fn sleeps_until_the_next_deadline_and_at_most_one_poll_interval() {
-        assert_eq!(pause_ms(Some(30), false), 30);
-        assert_eq!(pause_ms(Some(300), false), 100);
-        assert_eq!(pause_ms(None, false), 100);
+        assert_eq!(pause_ms(Some(30), 1, false), 30);
+        assert_eq!(pause_ms(Some(300), 1, false), 100);
+        assert_eq!(pause_ms(None, 1, false), 100);
     }
 
     #[test]
     fn a_tick_that_left_due_ids_is_followed_at_once() {
-        assert_eq!(pause_ms(Some(300), true), 0);
+        assert_eq!(pause_ms(Some(300), 500, true), 0);
+    }
+
+    #[test]
+    fn where_many_are_due_each_millisecond_they_are_gathered() {
+        assert_eq!(pause_ms(Some(0), MANY - 1, false), 0);
+        assert_eq!(pause_ms(Some(0), MANY, false), 1);
+        assert_eq!(pause_ms(Some(30), MANY, false), 30);
     }
 }
