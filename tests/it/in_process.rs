@@ -295,3 +295,75 @@ async fn a_handler_may_register_its_id_anew() {
         seen["tick"].iter().map(|delivery| (delivery.due_at.as_ms() - T0, delivery.attempt)).collect();
     assert_eq!(told, [(0, 1), (1, 1), (2, 1), (3, 1)]);
 }
+
+#[tokio::test]
+async fn one_that_waits_keeps_nobody_waiting_whatever_it_was_begun_with() {
+    let rig = Rig::new().await;
+    let open = Arc::new(Semaphore::new(0));
+    let door = Arc::clone(&open);
+    // All but one are done at once, so that they share tasks.
+    let handler = handler_fn(move |delivery: Delivery| {
+        let door = Arc::clone(&door);
+        async move {
+            if delivery.id.as_str() == "n150" {
+                door.acquire().await.unwrap().forget();
+            }
+            Outcome::Done
+        }
+    });
+    rig.schedule_all(&many(200)).await;
+    let running = run(&rig, settings(), handler);
+    eventually("only the one that waits is left", async || {
+        let counts = rig.counts().await.unwrap();
+        (counts.leased == 1 && counts.scheduled == 0).then_some(())
+    })
+    .await;
+    open.add_permits(1);
+    is_empty(&rig).await;
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn what_fails_among_quick_ones_fails_alone() {
+    let rig = Rig::new().await;
+    let seen = Seen::default();
+    let notes = Arc::clone(&seen);
+    let handler = handler_fn(move |delivery: Delivery| {
+        let attempt = note(&notes, &delivery);
+        async move {
+            match (delivery.id.as_str(), attempt) {
+                ("n100", 1) => panic!("the handler is broken"),
+                ("n120", 1) => Outcome::retry("not yet"),
+                _ => Outcome::Done,
+            }
+        }
+    });
+    rig.schedule_all(&many(200)).await;
+    let running = run(&rig, settings(), handler);
+    is_empty(&rig).await;
+    running.stop().await;
+    let seen = seen.lock().unwrap();
+    let twice: Vec<_> = seen.iter().filter(|(_, attempts)| attempts.len() > 1).collect();
+    assert_eq!((seen.len(), twice.len()), (200, 2));
+    for name in ["n100", "n120"] {
+        assert_eq!(seen[name].iter().map(|delivery| delivery.attempt).collect::<Vec<_>>(), [1, 2]);
+    }
+}
+
+#[tokio::test]
+async fn handlers_that_wait_run_side_by_side() {
+    let rig = Rig::new().await;
+    // Two at a time have to meet: one that waited for the end of another would wait for ever.
+    let pair = Arc::new(std::sync::Barrier::new(2));
+    let handler = handler_fn(move |_| {
+        let pair = Arc::clone(&pair);
+        async move {
+            tokio::task::spawn_blocking(move || pair.wait()).await.unwrap();
+            Outcome::Done
+        }
+    });
+    rig.schedule_all(&many(40)).await;
+    let running = run(&rig, settings(), handler);
+    is_empty(&rig).await;
+    running.stop().await;
+}

@@ -4,7 +4,7 @@ use std::{fmt, fs, time::Duration};
 
 use anyhow::bail;
 
-use super::{What, plan::Plan};
+use super::{What, fire::Kind, plan::Plan};
 use crate::duration;
 
 /// Ids in a second on a machine with two cores, as this benchmark has them: filled in and taken out again by whatever
@@ -43,9 +43,14 @@ fn of_one(what: What, plan: &Plan) -> Estimate {
     let (seconds, bytes) = match what {
         What::Register => (runs * ids / REGISTERED, ids * ID_BYTES),
         What::Fire => {
-            // Seven ways with all ids, and the two slow handlers with their shares.
-            let each = ids * 7.0 * (1.0 / FILLED + 1.0 / FIRED) + ids / 5.0 / ORDERS + ids / 20.0 / WEBHOOKS;
-            (runs * batches * each, ids * ID_BYTES + ids / 5.0 * ORDER_BYTES)
+            let each = plan.handlers.iter().map(|kind| match kind {
+                Kind::Order => kind.share(plan.ids) as f64 / ORDERS,
+                Kind::Webhook => kind.share(plan.ids) as f64 / WEBHOOKS,
+                Kind::InProcess | Kind::Stream | Kind::List => {
+                    ids * kind.ways().len() as f64 * (1.0 / FILLED + 1.0 / FIRED)
+                }
+            });
+            (runs * batches * each.sum::<f64>(), ids * ID_BYTES + ids / 5.0 * ORDER_BYTES)
         }
         What::Lateness => {
             let each =

@@ -4,7 +4,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::ensure;
 use axum::{Router, serve::ListenerExt as _};
+use clap::ValueEnum;
 use http::StatusCode;
+use serde::Serialize;
 use tokio::{net::TcpListener, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
@@ -32,26 +34,31 @@ const ORDERS_PER_CALL: usize = 100;
 const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 
 /// What becomes of an id.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ValueEnum)]
+#[serde(rename_all = "snake_case")]
+#[value(rename_all = "snake_case")]
+pub(super) enum Kind {
+    /// A handler in this process that does nothing
     InProcess,
+    /// An entry of a stream
     Stream,
+    /// An element of a list
     List,
+    /// An order that expires
     Order,
+    /// A signed call to a receiver in this process
     Webhook,
 }
 
 /// Who does it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Way {
+pub(super) enum Way {
     Overdue,
     BareLeases,
     Bare(BareSink),
 }
 
 impl Kind {
-    const ALL: [Self; 5] = [Self::InProcess, Self::Stream, Self::List, Self::Order, Self::Webhook];
-
     fn word(self) -> &'static str {
         match self {
             Self::InProcess => "in_process",
@@ -63,7 +70,7 @@ impl Kind {
     }
 
     /// Those that are slower get fewer ids, so that none takes minutes.
-    fn share(self, ids: u64) -> u64 {
+    pub(super) fn share(self, ids: u64) -> u64 {
         match self {
             Self::InProcess | Self::Stream | Self::List => ids,
             Self::Order => ids / 5,
@@ -72,7 +79,7 @@ impl Kind {
     }
 
     /// overdue, and what it stands beside, with its name.
-    fn ways(self) -> Vec<(&'static str, Way)> {
+    pub(super) fn ways(self) -> Vec<(&'static str, Way)> {
         let bare: &[_] = match self {
             Self::InProcess => &[("bare_loop", Way::BareLeases)],
             Self::Stream => {
@@ -88,7 +95,7 @@ impl Kind {
 pub(super) async fn measure(lab: &Lab<'_>) -> anyhow::Result<Vec<Figure>> {
     let receiver = Receiver::start().await?;
     let mut figures = Vec::new();
-    for kind in Kind::ALL {
+    for &kind in &lab.plan.handlers {
         for &batch_size in &lab.plan.batch_sizes {
             let run = Run { lab, kind, batch_size: batch_size as usize, receiver: &receiver };
             let ways = kind.ways();

@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
-use clap::{Args, value_parser};
+use clap::{Args, ValueEnum as _, value_parser};
 use serde::{Serialize, Serializer};
 
+use super::fire::Kind;
 use crate::{duration, error::Invalid, scheduler::Settings};
 
 /// How long a span may be.
@@ -40,6 +41,9 @@ pub(super) struct Sizes {
     /// Ids in a claim for fire, 1 to 1000 each [default: 100,500,1000]
     #[arg(long, value_name = "N,…", value_delimiter = ',', value_parser = value_parser!(u64).range(1..=1000), help_heading = SIZES)]
     batch_sizes: Vec<u64>,
+    /// Handlers for fire [default: all of them]
+    #[arg(long, value_name = "HANDLER,…", value_delimiter = ',', value_enum, help_heading = SIZES)]
+    handlers: Vec<Kind>,
     /// Handlers at once, 1 to 10000 [default: 64]
     #[arg(long, value_name = "N", value_parser = value_parser!(u64).range(1..=10_000), help_heading = SIZES)]
     concurrency: Option<u64>,
@@ -59,6 +63,7 @@ pub(super) struct Plan {
     #[serde(rename = "span_ms", serialize_with = "as_ms")]
     pub(super) span: Duration,
     pub(super) batch_sizes: Vec<u64>,
+    pub(super) handlers: Vec<Kind>,
     pub(super) concurrency: usize,
 }
 
@@ -75,6 +80,7 @@ impl Sizes {
             rates: list("rates", &self.rates, usual.rates)?,
             span: self.span.unwrap_or(usual.span),
             batch_sizes: list("batch-sizes", &self.batch_sizes, usual.batch_sizes)?,
+            handlers: list("handlers", &self.handlers, usual.handlers)?,
             concurrency: self.concurrency.map_or(usual.concurrency, |count| count as usize),
         })
     }
@@ -90,6 +96,7 @@ fn full() -> Plan {
         rates: vec![1000, 10_000, 50_000],
         span: Duration::from_secs(10),
         batch_sizes: vec![100, 500, 1000],
+        handlers: Kind::value_variants().to_vec(),
         concurrency: Settings::default().concurrency,
     }
 }
@@ -107,7 +114,7 @@ fn quick() -> Plan {
     }
 }
 
-fn list(name: &'static str, asked: &[u64], usual: Vec<u64>) -> Result<Vec<u64>, Invalid> {
+fn list<T: Clone>(name: &'static str, asked: &[T], usual: Vec<T>) -> Result<Vec<T>, Invalid> {
     if asked.len() > MAX_ITEMS {
         return Err(Invalid::new(name, asked.len(), format!("items are too many: {MAX_ITEMS} at most")));
     }

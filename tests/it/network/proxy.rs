@@ -207,12 +207,12 @@ async fn behind_a_lost_reply_nothing_comes_through() {
             let mut connection = connection.clone();
             async move { cmd("ECHO").arg(n).query_async::<i64>(&mut connection).await }
         });
-        for (n, echo) in (0..).zip(futures_util::future::join_all(echoes).await) {
-            // An answer that had moved up by one would be that of another. A reset may take along earlier ones.
-            if let Ok(echo) = echo {
-                assert!(echo == n && n < 499, "{n} has {echo} after {fault:?}");
-            }
-        }
+        let echoes = (0..).zip(futures_util::future::join_all(echoes).await);
+        let answered: Vec<(i64, i64)> = echoes.filter_map(|(n, echo)| Some((n, echo.ok()?))).collect();
+        // An answer that had moved up by one would be that of another.
+        assert!(answered.iter().all(|(n, echo)| n == echo), "{answered:?} after {fault:?}");
+        // Not all are sent in the order of their numbers, so it is counted. A reset may take along earlier ones.
+        assert!(answered.len() < 500, "{} came through after {fault:?}", answered.len());
         cmd("PING").query_async::<()>(&mut connection).await.unwrap_err();
     }
 }
