@@ -21,7 +21,7 @@ use crate::{
     queue::{Delivery, Queue, Rejected, Settled},
 };
 
-/// A handler that comes to its end at once, and within this time, is quick. A task of its own costs about one.
+/// A handler that comes to its end at once, and within this time, is quick. A task of its own costs about 1 µs.
 const QUICK: Duration = Duration::from_micros(10);
 
 /// A delivery and its share in the lease.
