@@ -13,6 +13,7 @@ mod alarm;
 mod attempt;
 mod breaker;
 mod canary;
+mod gather;
 mod keeper;
 mod load;
 mod pace;

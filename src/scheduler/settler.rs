@@ -1,22 +1,21 @@
-//! Settles what was delivered: outcomes that came in since the last round trip go out together.
+//! Settles what was delivered: outcomes that are to be sent go out together.
 
-use std::{
-    collections::{HashMap, hash_map::Entry},
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
-use super::{Settings, keeper::Share, trouble::Trouble};
+use super::{
+    Settings,
+    gather::{Gathered, Part},
+    keeper::Share,
+    trouble::Trouble,
+};
 use crate::{
     error::Result,
     queue::{Delivery, Lease, MAX_FAILURES_PER_CALL, Queue, Rejected, Retried, Retry, Settled},
     types::{Token, printable},
 };
-
-/// How many outcomes go out together at most.
-const MAX_TOGETHER: usize = 1000;
 
 /// How a delivery ended, and its share in the lease.
 pub(super) struct Settlement {
@@ -61,15 +60,6 @@ impl Round {
     fn len(&self) -> usize {
         self.acks.len() + self.whole.len() + self.retries.len() + self.buried.len() + self.released.len()
     }
-
-    /// Takes the acks of claims of which they are all that is left for such of the whole claim.
-    fn find_whole(&mut self, shares: &HashMap<Token, Share>) {
-        let mut acks = HashMap::<Token, usize>::new();
-        self.acks.iter().for_each(|lease| *acks.entry(lease.token).or_default() += 1);
-        acks.retain(|token, count| shares.get(token).is_some_and(|share| share.is_all_that_is_left(*count)));
-        self.acks.retain(|lease| !acks.contains_key(&lease.token));
-        self.whole = acks.into_iter().collect();
-    }
 }
 
 impl Settler {
@@ -85,41 +75,40 @@ impl Settler {
         mut outcomes: mpsc::UnboundedReceiver<Vec<Settlement>>,
         stop: CancellationToken,
     ) {
-        while let Some(mut together) = outcomes.recv().await {
-            while together.len() < MAX_TOGETHER
-                && let Ok(more) = outcomes.try_recv()
-            {
-                together.extend(more);
-            }
+        let mut gathered = Gathered::default();
+        while let Some(mut parts) = gathered.next(&mut outcomes).await {
+            let round = self.round(&mut parts);
             // The shares in the leases are held until Redis knows the outcomes.
-            let (round, shares) = self.round(together);
             if self.settle(round, &stop).await {
-                shares.into_values().for_each(Share::settle);
+                parts.into_iter().for_each(|part| part.share.settle());
             }
         }
     }
 
-    fn round(&self, together: Vec<Settlement>) -> (Round, HashMap<Token, Share>) {
-        let (mut round, mut shares) = (Round::default(), HashMap::<Token, Share>::new());
-        for Settlement { verdict, lease } in together {
-            match shares.entry(lease.token()) {
-                Entry::Occupied(mut share) => share.get_mut().join(lease),
-                Entry::Vacant(place) => drop(place.insert(lease)),
+    fn round(&self, parts: &mut [Part]) -> Round {
+        let mut round = Round::default();
+        for Part { share, verdicts, .. } in parts {
+            let is_whole = share.is_all_that_is_left(verdicts.len())
+                && verdicts.iter().all(|verdict| matches!(verdict, Verdict::Ack(_)));
+            if is_whole {
+                round.whole.push((share.token(), verdicts.len()));
+                continue;
             }
-            match verdict {
-                Verdict::Ack(lease) => round.acks.push(lease),
-                Verdict::Release(lease) => round.released.push(lease),
-                Verdict::Bury(rejected) => round.buried.push(rejected),
-                Verdict::Retry { delivery, error, after } => {
-                    let backoff =
-                        || self.settings.borrow().backoff.delay(delivery.failures + 1, rand::random());
-                    let delay = after.unwrap_or_else(backoff);
-                    round.retries.push(Retry { lease: delivery.lease(), delay, error });
+            for verdict in verdicts.drain(..) {
+                match verdict {
+                    Verdict::Ack(lease) => round.acks.push(lease),
+                    Verdict::Release(lease) => round.released.push(lease),
+                    Verdict::Bury(rejected) => round.buried.push(rejected),
+                    Verdict::Retry { delivery, error, after } => {
+                        let backoff =
+                            || self.settings.borrow().backoff.delay(delivery.failures + 1, rand::random());
+                        let delay = after.unwrap_or_else(backoff);
+                        round.retries.push(Retry { lease: delivery.lease(), delay, error });
+                    }
                 }
             }
         }
-        round.find_whole(&shares);
-        (round, shares)
+        round
     }
 
     /// Tries until Redis has taken all of it; answers whether it did. What went through is not said again, except after
