@@ -12,6 +12,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 mod queues;
+mod service;
 
 use queues::Starter;
 
@@ -57,6 +58,7 @@ pub async fn serve(config: Config, sources: Sources) -> anyhow::Result<()> {
     let stop = CancellationToken::new();
     let mut running = Running::new(config.serve.drain_timeout);
     let served = running.start_queues(&config, &redis, &webhooks, &stop);
+    let _watchdog = service::watch_over(&served);
     let http = match listen(&config.http, &redis, served, &stop).await {
         Ok(http) => http,
         Err(cause) => {
@@ -69,6 +71,7 @@ pub async fn serve(config: Config, sources: Sources) -> anyhow::Result<()> {
     if let Some(http) = http {
         running.start_http(http);
     }
+    service::ready();
 
     loop {
         let asked = tokio::select! {
@@ -76,13 +79,18 @@ pub async fn serve(config: Config, sources: Sources) -> anyhow::Result<()> {
             () = running.failed() => break,
         };
         match asked {
-            Asked::Reload => reload(&config, &sources, &running),
+            Asked::Reload => {
+                service::reloading();
+                reload(&config, &sources, &running);
+                service::ready();
+            }
             Asked::Stop(name) => {
                 tracing::info!(signal = name, "stopping; a second signal stops at once");
                 break;
             }
         }
     }
+    service::stopping();
     stop.cancel();
     tokio::select! {
         ended = wind_down(&mut running, embedded) => ended?,

@@ -258,6 +258,12 @@ impl ServerTime {
         self.us.div_euclid(1000)
     }
 
+    /// Seconds since the epoch.
+    #[must_use]
+    pub fn as_secs_f64(self) -> f64 {
+        self.us as f64 / 1e6
+    }
+
     /// How long until `due_at`; zero if it has passed.
     #[must_use]
     pub fn until(self, due_at: DueAt) -> Duration {

@@ -45,6 +45,24 @@ need_faketime() {
   echo "no libfaketime: tests that step the clock of Redis are skipped" >&2
 }
 
+# Checks alert rules. It is unpacked, not installed: the package would start a Prometheus.
+need_promtool() {
+  local dir=target/tools
+  PATH="$PWD/$dir/usr/bin:$PATH"
+  command -v promtool >/dev/null && return 0
+  command -v apt-get >/dev/null && command -v dpkg-deb >/dev/null || {
+    echo "no promtool: alert rules are not checked" >&2
+    return 1
+  }
+  echo "fetching promtool" >&2
+  mkdir -p "$dir"
+  (
+    cd "$dir"
+    apt-get download -qq prometheus 2>/dev/null || { as_root apt-get update -qq && apt-get download -qq prometheus; }
+    dpkg-deb -x prometheus_*.deb .
+  ) || { echo "promtool cannot be fetched: see above" >&2; exit 1; }
+}
+
 need_cargo() {
   # rustup installs here; a login shell knows it, a script may not.
   command -v cargo >/dev/null || PATH="$HOME/.cargo/bin:$PATH"

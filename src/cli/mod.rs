@@ -16,6 +16,7 @@ mod import;
 mod interrupt;
 mod list;
 mod lock;
+mod man;
 mod ndjson_lines;
 mod order;
 mod output;
@@ -71,7 +72,7 @@ enum Command {
     ///
     /// Without `redis.url` it starts a private redis-server under `redis.data_dir` and stops it at the end.
     /// SIGHUP reloads the settings of the queues, except their handlers.
-    Serve,
+    Serve(serve::Serve),
     /// Register a deadline, or move it
     Schedule(deadlines::Schedule),
     /// Move the deadline of an id that is scheduled; its payload stays
@@ -118,6 +119,8 @@ enum Command {
     Healthcheck(healthcheck::Healthcheck),
     /// Print shell completions
     Completions(completions::Completions),
+    /// Write the man pages into a directory, one for each command
+    Man(man::Man),
 }
 
 /// Runs the command, and tells the exit code.
@@ -131,7 +134,7 @@ pub async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     let redis_url = global.redis_url.clone();
     let context = || Context::load(global);
     match command {
-        Command::Serve => serve::run(context()?).await,
+        Command::Serve(command) => command.run(context()?).await,
         Command::Schedule(command) => command.run(&context()?).await,
         Command::Reschedule(command) => command.run(&context()?).await,
         Command::Cancel(command) => command.run(&context()?).await,
@@ -153,6 +156,7 @@ pub async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Webhook(command) => command.run(output).await,
         Command::Healthcheck(command) => command.run(&context()?).await,
         Command::Completions(command) => command.run(),
+        Command::Man(command) => command.run(),
     }
     .map(|()| ExitCode::SUCCESS)
 }

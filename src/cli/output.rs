@@ -42,6 +42,10 @@ impl Output {
         Self { format }
     }
 
+    pub(super) fn format(self) -> Format {
+        self.format
+    }
+
     /// A list of results: a table, a JSON array, or a line each.
     pub(super) fn rows<R: Row>(self, rows: &[R]) -> anyhow::Result<()> {
         match self.format {

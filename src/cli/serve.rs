@@ -2,6 +2,7 @@
 
 use std::io::IsTerminal as _;
 
+use clap::Args;
 use tracing_subscriber::EnvFilter;
 
 use super::context::Context;
@@ -10,9 +11,22 @@ use crate::{
     config::{LogConfig, LogFormat},
 };
 
-pub(super) async fn run(context: Context) -> anyhow::Result<()> {
-    start_log(&context.config.log);
-    app::serve(context.config, context.sources).await
+/// `overdue serve`
+#[derive(Debug, Args)]
+pub(super) struct Serve {
+    /// The dashboard only shows: no actions, whatever `http.read_only` says
+    #[arg(long)]
+    read_only: bool,
+}
+
+impl Serve {
+    pub(super) async fn run(self, mut context: Context) -> anyhow::Result<()> {
+        start_log(&context.config.log);
+        // The sources, too: the configuration is loaded from them again at SIGHUP.
+        context.sources.read_only = self.read_only;
+        context.config.http.read_only |= self.read_only;
+        app::serve(context.config, context.sources).await
+    }
 }
 
 /// Logs go to stderr, so that stdout stays free for results.

@@ -27,8 +27,11 @@ impl Place {
     /// Loads a file and variables, and nothing from the machine that the tests run on.
     fn load(&self, file: &[u8], env: &[(String, String)]) -> Result<Config, ConfigError> {
         std::fs::write(&self.file, file).unwrap();
-        let sources =
-            Sources { file: Some(self.file.clone()), env: env.iter().cloned().collect(), redis_url: None };
+        let sources = Sources {
+            file: Some(self.file.clone()),
+            env: env.iter().cloned().collect(),
+            ..Sources::default()
+        };
         load::load(&sources, &[])
     }
 

@@ -31,6 +31,8 @@ pub struct HttpConfig {
     pub listen: Option<SocketAddr>,
     /// True if a public address may be served without tokens.
     pub insecure: bool,
+    /// True if the dashboard only shows. It is no limit for the calls under `/v1`: scopes of tokens are.
+    pub read_only: bool,
     /// How many connections are open at once, at least 1.
     pub max_connections: usize,
     /// How long a connection may idle or stall, above 0.
@@ -169,6 +171,7 @@ pub(super) fn http(raw: RawHttp, section: &Section<'_>) -> Result<HttpConfig> {
     let config = HttpConfig {
         listen,
         insecure: set(raw.insecure),
+        read_only: set(raw.read_only),
         max_connections: section.number("max_connections", set(raw.max_connections), 1..=MAX_CONNECTIONS)?,
         idle_timeout: section.timeout("idle_timeout", raw.idle_timeout)?,
         tokens: tokens.collect::<Result<_>>()?,

@@ -33,6 +33,8 @@ pub struct Sources {
     pub env: BTreeMap<String, String>,
     /// The flag `--redis-url`.
     pub redis_url: Option<String>,
+    /// The flag `--read-only` of `serve`.
+    pub read_only: bool,
 }
 
 impl Sources {
@@ -43,7 +45,7 @@ impl Sources {
             let name = name.into_string().ok().filter(|name| name.starts_with(VARIABLE_PREFIX))?;
             Some((name, value.to_string_lossy().into_owned()))
         };
-        Self { file, env: env::vars_os().filter_map(text).collect(), redis_url }
+        Self { file, env: env::vars_os().filter_map(text).collect(), redis_url, read_only: false }
     }
 }
 
@@ -73,7 +75,9 @@ pub(super) fn load(sources: &Sources, search_paths: &[&str]) -> Result<Config, C
         check::queue_name(name, &origins)?;
     }
     let merged = merge_defaults(user, named.queue.keys()).map_err(merge_error)?;
-    checked(merged, origins, queues_configured)
+    let mut config = checked(merged, origins, queues_configured)?;
+    config.http.read_only |= sources.read_only;
+    Ok(config)
 }
 
 fn checked(raw: RawConfig, origins: Origins, queues_configured: bool) -> Result<Config, ConfigError> {

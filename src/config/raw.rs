@@ -31,6 +31,7 @@ pub(super) struct RawRedis {
 pub(super) struct RawHttp {
     pub(super) listen: Option<String>,
     pub(super) insecure: Option<bool>,
+    pub(super) read_only: Option<bool>,
     pub(super) max_connections: Option<i64>,
     pub(super) idle_timeout: Option<RawDuration>,
     pub(super) tls: RawTls,

@@ -25,7 +25,7 @@ fn write(directory: &TempDir, text: &str) -> PathBuf {
 }
 
 fn sources(file: &Path, env: &[(&str, &str)]) -> Sources {
-    Sources { file: Some(file.to_owned()), env: owned(env), redis_url: None }
+    Sources { file: Some(file.to_owned()), env: owned(env), ..Sources::default() }
 }
 
 fn owned(env: &[(&str, &str)]) -> BTreeMap<String, String> {

@@ -8,7 +8,7 @@ use axum::{
     middleware::Next,
     response::Response,
 };
-use http::{HeaderMap, HeaderValue, Uri, header};
+use http::{HeaderMap, HeaderValue, Method, Uri, header};
 use subtle::ConstantTimeEq as _;
 
 use super::{
@@ -31,6 +31,12 @@ struct Caller {
     name: String,
     scopes: BTreeSet<Scope>,
     digest: TokenDigest,
+}
+
+impl Caller {
+    fn may(&self, scope: Scope) -> bool {
+        self.scopes.contains(&scope) || self.scopes.contains(&Scope::Admin)
+    }
 }
 
 impl Access {
@@ -70,11 +76,18 @@ impl Access {
         let Some(first) = callers.first() else {
             return Err(Problem::new(Kind::Unauthorized, "this token is not known here"));
         };
-        let may = |caller: &&Caller| caller.scopes.contains(&scope) || caller.scopes.contains(&Scope::Admin);
-        if callers.iter().any(may) {
+        if callers.iter().any(|caller| caller.may(scope)) {
             return Ok(());
         }
         Err(Problem::new(Kind::Forbidden, format_args!("`{}` lacks the scope `{scope}`", first.name)))
+    }
+
+    /// The name of a token that has a scope.
+    pub(super) fn name_of(&self, token: &[u8], scope: Scope) -> Option<&str> {
+        self.callers_with(token)
+            .into_iter()
+            .find(|caller| caller.may(scope))
+            .map(|caller| caller.name.as_str())
     }
 
     /// Compares with all of them, whichever fits, each in constant time. A token may stand under several names.
@@ -84,8 +97,14 @@ impl Access {
         self.callers.iter().filter(fits).collect()
     }
 
-    /// Refuses calls that a browser makes for a page of another site.
-    pub(super) fn check_origin(&self, uri: &Uri, headers: &HeaderMap) -> Result<(), Problem> {
+    /// Refuses calls that a browser makes for a page of another site. A link from there, as in the message of an alert, is
+    /// none: whoever follows it leaves that page, which cannot read what comes, and nothing is changed by a GET.
+    pub(super) fn check_origin(
+        &self,
+        method: &Method,
+        uri: &Uri,
+        headers: &HeaderMap,
+    ) -> Result<(), Problem> {
         let text = |name| headers.get(name).map(|value| value.to_str().unwrap_or_default());
         let host = uri.authority().map(http::uri::Authority::as_str);
         let host = host.or_else(|| text(header::HOST)).unwrap_or_default();
@@ -94,7 +113,10 @@ impl Access {
             origin.split_once("://").is_some_and(|(_, authority)| authority.eq_ignore_ascii_case(host))
         });
         let site = headers.get("sec-fetch-site").map_or("none", |site| site.to_str().unwrap_or_default());
-        if !same || !["none", "same-origin"].contains(&site) {
+        let says = |name, wanted| headers.get(name).is_some_and(|value: &HeaderValue| value == wanted);
+        let is_link =
+            method == Method::GET && says("sec-fetch-mode", "navigate") && says("sec-fetch-dest", "document");
+        if !same || !(is_link || ["none", "same-origin"].contains(&site)) {
             return Err(Problem::new(Kind::CrossOrigin, Kind::CrossOrigin.parts().3));
         }
         if self.local_names_only && !is_local_name(host) {
@@ -111,7 +133,7 @@ pub(super) async fn same_origin(
     request: Request,
     next: Next,
 ) -> Result<Response, Problem> {
-    access.check_origin(request.uri(), request.headers())?;
+    access.check_origin(request.method(), request.uri(), request.headers())?;
     Ok(next.run(request).await)
 }
 
@@ -180,13 +202,23 @@ mod tests {
     #[test]
     fn browsers_cannot_be_sent_by_other_sites() {
         let uri = Uri::from_static("/v1/queues");
-        let check = |local, pairs: &[_]| access(local).check_origin(&uri, &headers(pairs)).is_ok();
+        let check =
+            |local, pairs: &[_]| access(local).check_origin(&Method::GET, &uri, &headers(pairs)).is_ok();
         let ours = ("host", "127.0.0.1:7700");
         assert!(check(true, &[ours]));
         assert!(check(true, &[ours, ("origin", "http://127.0.0.1:7700")]));
         assert!(!check(true, &[ours, ("origin", "https://evil.example")]));
         assert!(!check(false, &[ours, ("origin", "null")]));
         assert!(!check(false, &[ours, ("sec-fetch-site", "cross-site")]));
+        let link = [
+            ours,
+            ("sec-fetch-site", "cross-site"),
+            ("sec-fetch-mode", "navigate"),
+            ("sec-fetch-dest", "document"),
+        ];
+        assert!(check(true, &link));
+        assert!(!check(true, &[&link[..3], &[("sec-fetch-dest", "iframe")]].concat()));
+        assert!(access(true).check_origin(&Method::POST, &uri, &headers(&link)).is_err());
         for (host, is_local) in
             [("localhost:7700", true), ("[::1]:7700", true), ("[::1]", true), ("evil.example:7700", false)]
         {

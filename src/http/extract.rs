@@ -118,7 +118,8 @@ pub(super) fn check_type(headers: &HeaderMap, wanted: &str) -> Result<(), Proble
     Err(Problem::new(Kind::UnsupportedMediaType, why).field("content-type"))
 }
 
-async fn whole(body: Body, api: &Api) -> Result<Bytes, Problem> {
+/// All of a body, if it is not too long and does not stall.
+pub(super) async fn whole(body: Body, api: &Api) -> Result<Bytes, Problem> {
     let reading = tokio::time::timeout(api.idle_timeout, Limited::new(body, MAX_BODY_BYTES).collect());
     let read = tokio::select! {
         read = reading => read,
@@ -218,19 +219,23 @@ pub(super) fn token<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Token,
     Whole::deserialize(deserializer).map(|Whole(token)| Token::new(token))
 }
 
-/// The query of the url. What is left when all known parameters are taken is unknown.
+/// The query of the url, or a form. What is left when all known parameters are taken is unknown.
 pub(super) struct Params(Vec<(String, String)>);
 
 impl FromRequestParts<Api> for Params {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, _: &Api) -> Result<Self, Problem> {
-        let query = parts.uri.query().unwrap_or_default();
-        Ok(Self(url::form_urlencoded::parse(query.as_bytes()).into_owned().collect()))
+        Ok(Self::of(parts.uri.query().unwrap_or_default().as_bytes()))
     }
 }
 
 impl Params {
+    /// From `application/x-www-form-urlencoded`, as a query has it and as a form sends it.
+    pub(super) fn of(text: &[u8]) -> Self {
+        Self(url::form_urlencoded::parse(text).into_owned().collect())
+    }
+
     fn text(&mut self, name: &str) -> Result<Option<String>, Problem> {
         let Some(at) = self.0.iter().position(|(known, _)| known == name) else { return Ok(None) };
         let (_, value) = self.0.swap_remove(at);

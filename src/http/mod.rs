@@ -9,6 +9,7 @@
 //! - `deadlines`, `create`, `list`, `batch` with `lines`, `dead`, `queues`, `pull` and `settle`: the routes, by what
 //!   they are about
 //! - `orders`: the routes of orders
+//! - `dashboard`: the pages at `/`
 //! - `health`, `metrics`, `openapi`: for those who run it and those who write clients; `schema` belongs to the last
 //!
 //! Reachable are the queues of the configuration: nothing here would deliver what is registered in another.
@@ -16,6 +17,7 @@
 mod auth;
 mod batch;
 mod create;
+mod dashboard;
 mod dead;
 mod deadlines;
 mod etag;
@@ -129,12 +131,17 @@ impl Served {
         self.queue.name()
     }
 
-    /// Deadlines of orders are changed with their orders only: else an order would be left without one.
+    /// False if it holds deadlines of orders. Those are changed with their orders only: else an order would be left
+    /// without one.
+    fn is_writable(&self) -> bool {
+        self.orders.is_none() && self.name().as_companion().is_none()
+    }
+
     fn check_writable(&self) -> Result<(), Problem> {
-        let name = self.name();
-        if self.orders.is_none() && name.as_companion().is_none() {
+        if self.is_writable() {
             return Ok(());
         }
+        let name = self.name();
         let why = format!("queue `{name}` holds deadlines of orders: use /v1/orders");
         Err(Problem::new(Kind::QueueOfOrders, why))
     }
@@ -153,6 +160,14 @@ struct Shared {
     stop: CancellationToken,
     /// Places for those who wait or follow: fewer than connections, so that probes always find one.
     waiting: Arc<Semaphore>,
+    /// What the dashboard shows of all queues.
+    live: dashboard::Live,
+    /// Who is logged in to it.
+    sessions: dashboard::Sessions,
+    /// True if it offers and takes no actions.
+    read_only: bool,
+    /// True if connections speak TLS.
+    tls: bool,
 }
 
 impl std::ops::Deref for Api {
@@ -171,7 +186,17 @@ impl Api {
     ) -> Self {
         let queues = queues.into_iter().map(|served| (served.name().clone(), Arc::new(served))).collect();
         let waiting = Arc::new(Semaphore::new((config.max_connections * 3 / 4).max(1)));
-        Self(Arc::new(Shared { redis, queues, idle_timeout: config.idle_timeout, stop, waiting }))
+        Self(Arc::new(Shared {
+            redis,
+            queues,
+            idle_timeout: config.idle_timeout,
+            stop,
+            waiting,
+            live: dashboard::Live::default(),
+            sessions: dashboard::Sessions::default(),
+            read_only: config.read_only,
+            tls: config.tls.is_some(),
+        }))
     }
 
     /// To be held by a request that waits or follows.
@@ -257,6 +282,7 @@ fn router(api: Api, access: Arc<auth::Access>) -> Router {
         HeaderValue::from_static("nosniff"),
     );
     router
+        .merge(dashboard::routes(&access, &api))
         .fallback(async || Problem::new(Kind::NoSuchRoute, Kind::NoSuchRoute.parts().3))
         .method_not_allowed_fallback(async || {
             Problem::new(Kind::MethodNotAllowed, Kind::MethodNotAllowed.parts().3)

@@ -278,6 +278,11 @@ impl Problem {
         Body { r#type: self.kind.r#type(), title, status, detail: &self.detail, field: self.field.as_deref() }
     }
 
+    /// For people: the title, and what it is in this case.
+    pub(super) fn told(&self) -> (&'static str, &str) {
+        (self.kind.parts().2, &self.detail)
+    }
+
     /// As the documentation shows it.
     pub(super) fn example(kind: Kind) -> Self {
         let problem = Self::new(kind, kind.parts().3);

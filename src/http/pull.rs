@@ -111,6 +111,7 @@ pub(super) async fn claim(
         let _place = api.waiting_place()?;
         wait_for(&served, limit, lease, until, &api.stop).await?
     };
+    served.pulse.meter().handed_out(&claim.deliveries);
     let now = DueAt::from_ms(claim.now.as_ms()).ok().filter(|_| !claim.deliveries.is_empty());
     let expires_at = now.map(|now| now.saturating_add(lease));
     let deliveries = claim.deliveries.iter().map(EventData::of).collect();
@@ -192,6 +193,7 @@ impl Served {
             ClaimOptions { limit, lease, rate_limit, max_crashes }
         };
         let claim = self.queue.claim_with(options).await?;
+        self.pulse.meter().claimed(&claim.deliveries);
         let taken: Vec<Lease> = claim.deliveries.iter().map(Delivery::lease).collect();
         let sorted = self.sort(claim).await;
         if sorted.is_err() {
@@ -228,8 +230,7 @@ impl Served {
     /// An id that was lost with its worker before is watched from now on; see [`crate::queue::Queue::begin`]. Of
     /// those that may be the cause, only one is handed out at a time, so that its bystanders are cleared.
     async fn without_suspects(&self, deliveries: Vec<Delivery>) -> Result<Vec<Delivery>> {
-        let is_watched = |delivery: &Delivery| delivery.attempt > delivery.failures.saturating_add(1);
-        if !deliveries.iter().any(is_watched) {
+        if !deliveries.iter().any(Delivery::is_after_a_loss) {
             return Ok(deliveries);
         }
         let (suspects, mut others): (Vec<_>, Vec<_>) =
@@ -241,7 +242,7 @@ impl Served {
             self.queue.release(&too_many).await?;
         }
         let begun = others.into_iter().map(async |delivery| {
-            if is_watched(&delivery) && self.queue.begin(&delivery.lease()).await? == Settled::Stale {
+            if delivery.is_after_a_loss() && self.queue.begin(&delivery.lease()).await? == Settled::Stale {
                 return Ok(None);
             }
             Ok(Some(delivery))

@@ -18,6 +18,7 @@ use super::{
 use crate::{
     duration,
     queue::{Lease, Rejected, Retried, Retry, Settled},
+    scheduler::Fate,
     types::{DueAt, Id, Token},
 };
 
@@ -117,6 +118,7 @@ pub(super) async fn ack(
     served.check_pull()?;
     let leases = leases(deliveries);
     let answers = served.queue.ack(&leases).await?;
+    served.count(Fate::Done, &answers);
     Ok(settled(&leases, answers))
 }
 
@@ -166,6 +168,7 @@ pub(super) async fn retry(
     let retries: Vec<Retry> = stream::iter(retries).buffered(AT_ONCE).try_collect().await?;
     let max_attempts = served.settings.borrow().max_attempts;
     let answers = served.queue.retry(&retries, max_attempts).await?;
+    answers.iter().for_each(|retried| served.pulse.meter().settled(Fate::of(*retried), 1));
     let verdict = |retried| match retried {
         Retried::Scheduled { at } => (Verdict::Scheduled, Some(at)),
         Retried::Dead => (Verdict::Dead, None),
@@ -176,6 +179,13 @@ pub(super) async fn retry(
 }
 
 impl Served {
+    /// Counts what became of deliveries.
+    fn count(&self, fate: Fate, answers: &[Settled]) {
+        let stale = answers.iter().filter(|answer| **answer == Settled::Stale).count();
+        self.pulse.meter().settled(fate, answers.len() - stale);
+        self.pulse.meter().settled(Fate::Stale, stale);
+    }
+
     /// Without a delay the backoff counts, and for that the failures so far.
     async fn retry_of(&self, Failed { id, token, error, delay }: Failed) -> crate::Result<Retry> {
         let delay = match delay {
@@ -274,5 +284,6 @@ pub(super) async fn bury(
         error,
     });
     let answers = served.queue.bury(&rejected.collect::<Vec<_>>()).await?;
+    served.count(Fate::Dead, &answers);
     Ok(settled(&leases, answers))
 }

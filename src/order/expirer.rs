@@ -112,6 +112,8 @@ impl Source for Expirer {
         self.upcoming = expired.upcoming;
         let (more, next, impossible) = (expired.more, expired.next, expired.impossible);
         let taken = expired.expired as usize;
-        Ok(Ticked { now: expired.now, taken, more, next, impossible, canary: expired.canary })
+        let (now, canary, earliest) = (expired.now, expired.canary, expired.earliest);
+        let handed_over = expired.expired;
+        Ok(Ticked { now, taken, more, next, impossible, canary, handed_over, earliest })
     }
 }

@@ -196,7 +196,17 @@ impl Delivery {
     /// what has passed since: clocks of different machines are never compared.
     #[must_use]
     pub fn lateness(&self) -> Duration {
-        self.claimed_at.since(self.due_at) + self.received.elapsed()
+        self.lateness_at(Instant::now())
+    }
+
+    /// How late it was at an instant.
+    pub(crate) fn lateness_at(&self, at: Instant) -> Duration {
+        self.claimed_at.since(self.due_at) + at.saturating_duration_since(self.received)
+    }
+
+    /// True if an earlier delivery of it was lost: its lease ran out.
+    pub(crate) fn is_after_a_loss(&self) -> bool {
+        self.attempt > self.failures.saturating_add(1)
     }
 
     /// The hold on the id.

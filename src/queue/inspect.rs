@@ -5,13 +5,25 @@ use std::time::Duration;
 
 use super::{
     Counts, Cursor, MAX_IDS_PER_CALL, Page, Queue, Settled, Shown, ShownLease, State,
-    reply::{Record, Reply, due_of},
+    reply::{Record, Reply, due_of, natural},
     scripts,
 };
 use crate::{
     error::Result,
     types::{DueAt, Id, Payload, ServerTime, Token, printable},
 };
+
+/// How many stretches of time one call looks at.
+const MAX_STRETCHES: usize = 100;
+
+/// What is to fire when, in stretches of time.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Coming {
+    /// How long each is.
+    pub step: Duration,
+    /// How many deadlines are in each, the nearest first. What is due already is in none.
+    pub counts: Vec<u64>,
+}
 
 impl Queue {
     /// All that is known of one id; none if it is neither scheduled, leased nor dead.
@@ -136,6 +148,18 @@ impl Queue {
             next_due_at: reply.due_at()?,
             paused: reply.count()? > 0,
         })
+    }
+
+    /// How many deadlines fall into each of the next `stretches` (1 to 100) of length `step`. Each costs Redis a lookup.
+    ///
+    /// # Errors
+    /// If Redis refuses.
+    pub async fn coming(&self, stretches: usize, step: Duration) -> Result<Coming> {
+        let count = stretches.clamp(1, MAX_STRETCHES);
+        let call = self.timed(&scripts::COMING).arg(count).arg(step.as_millis().to_string());
+        let counts = Reply::new("coming", self.call(call).await?)?.groups(count)?;
+        let counts = counts.into_iter().map(|[count]| natural("coming", count)).collect::<Result<_>>()?;
+        Ok(Coming { step, counts })
     }
 
     /// Stops claiming, or lets it go on, for all processes of the queue; answers whether that changed anything.

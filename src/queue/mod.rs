@@ -41,6 +41,7 @@ pub use answers::{
 };
 pub use canary::{Canary, Sighting, Watched};
 pub use cursor::Cursor;
+pub use inspect::Coming;
 use keys::Keys;
 use redis::Value;
 pub(crate) use register::due_argument;

@@ -37,6 +37,7 @@ scripts! { LIB;
     SHOW = "show",
     LIST = "list",
     COUNTS = "counts",
+    COMING = "coming",
     ADOPT = "adopt",
 }
 

@@ -11,6 +11,7 @@ use std::{
 use futures_util::{FutureExt as _, poll};
 
 use super::{
+    Timing,
     keeper::Share,
     settler::{Settlement, Verdict},
 };
@@ -33,7 +34,7 @@ pub(super) struct Claimed {
 impl Claimed {
     /// True if a delivery of the id was lost before: it is noted when it begins, in case it is the cause.
     pub(super) fn is_watched(&self) -> bool {
-        self.delivery.attempt > self.delivery.failures + 1
+        self.delivery.is_after_a_loss()
     }
 
     /// True if its process died while it was running. It runs alone among its like, so that the next death
@@ -44,7 +45,7 @@ impl Claimed {
 
     /// Back to the queue, as it was not started.
     pub(super) fn release(self) -> Settlement {
-        Settlement { verdict: Verdict::Release(self.delivery.lease()), lease: self.lease }
+        Settlement { verdict: Verdict::Release(self.delivery.lease()), lease: self.lease, timing: None }
     }
 }
 
@@ -83,7 +84,7 @@ impl Attempt {
                 ended.settled.push(claimed.release());
                 continue;
             }
-            let mut running: Running = Box::pin(self.clone().run(claimed));
+            let mut running: Running = Box::pin(self.clone().run(claimed, begun));
             let Poll::Ready(settlement) = poll!(&mut running) else {
                 ended.rest = several.collect();
                 if ended.settled.is_empty() && ended.rest.is_empty() {
@@ -94,28 +95,30 @@ impl Attempt {
                 return ended;
             };
             let is_done = matches!(settlement.verdict, Verdict::Ack(_));
+            let took = settlement.timing.map_or(QUICK, |timing| timing.took);
             ended.settled.push(settlement);
-            let now = Instant::now();
-            if !is_done || now - begun > QUICK {
+            if !is_done || took > QUICK {
                 ended.rest = several.collect();
                 return ended;
             }
-            begun = now;
+            begun += took;
         }
         ended.was_quick = true;
         ended
     }
 
-    async fn run(self, claimed: Claimed) -> Settlement {
+    async fn run(self, claimed: Claimed, mut begun: Instant) -> Settlement {
         if claimed.is_watched() {
             // Stale, or Redis is away: either way somebody else may have it by the time it would be done.
             let Ok(Settled::Done) = self.queue.begin(&claimed.delivery.lease()).await else {
                 return claimed.release();
             };
+            begun = Instant::now();
         }
         fault::point(Side::Before, "handler");
         let outcome = self.handle(&claimed.delivery).await;
         fault::point(Side::After, "handler");
+        let timing = Some(timing(&claimed.delivery, begun));
         let verdict = match outcome {
             Outcome::Done => Verdict::Ack(claimed.delivery.lease()),
             Outcome::Retry { error, after } => Verdict::Retry { delivery: claimed.delivery, error, after },
@@ -126,7 +129,7 @@ impl Attempt {
                 error,
             }),
         };
-        Settlement { verdict, lease: claimed.lease }
+        Settlement { verdict, lease: claimed.lease, timing }
     }
 
     async fn handle(&self, delivery: &Delivery) -> Outcome {
@@ -141,6 +144,12 @@ impl Attempt {
             }
         }
     }
+}
+
+/// Of a handler that was begun at an instant and has just ended.
+fn timing(delivery: &Delivery, begun: Instant) -> Timing {
+    let lateness = (delivery.attempt == 1).then(|| delivery.lateness_at(begun));
+    Timing { lateness, took: begun.elapsed() }
 }
 
 fn panic_message(panic: &(dyn std::any::Any + Send)) -> &str {

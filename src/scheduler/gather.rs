@@ -60,7 +60,7 @@ impl Gathered {
     }
 
     fn add(&mut self, settlements: Vec<Settlement>) {
-        for Settlement { verdict, lease } in settlements {
+        for Settlement { verdict, lease, .. } in settlements {
             match self.0.get_mut(&lease.token()) {
                 Some(part) => {
                     part.share.join(lease);
@@ -97,7 +97,7 @@ mod tests {
         let mut share = leases.hold(token, ids, Instant::now());
         let settlement = |n| {
             let id = Id::new(format!("order-{n}")).unwrap();
-            Settlement { verdict: Verdict::Ack(Lease { id, token }), lease: share.split_one() }
+            Settlement { verdict: Verdict::Ack(Lease { id, token }), lease: share.split_one(), timing: None }
         };
         (0..ids).map(settlement).collect()
     }

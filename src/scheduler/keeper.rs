@@ -11,7 +11,7 @@ use std::{
 
 use tokio::sync::watch;
 
-use super::{Settings, load::Load, trouble::Trouble};
+use super::{Settings, load::Load, meter::Meter, trouble::Trouble};
 use crate::{
     error::Result,
     queue::{Queue, Settled},
@@ -120,8 +120,13 @@ impl Drop for Share {
 
 /// Extends all leases each third of their length. A call may take a quarter, so that one may go into the silence of a
 /// half-open connection and the next one, over a new connection, is still in time.
-pub(super) async fn run(queue: Queue, mut settings: watch::Receiver<Settings>, leases: Arc<Leases>) {
-    let mut trouble = Trouble::new(queue.name(), "extend");
+pub(super) async fn run(
+    queue: Queue,
+    mut settings: watch::Receiver<Settings>,
+    leases: Arc<Leases>,
+    meter: Meter,
+) {
+    let mut trouble = Trouble::new(queue.name(), "extend", &meter);
     let mut pause = settings.borrow_and_update().lease / 3;
     loop {
         tokio::select! {

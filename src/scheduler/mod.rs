@@ -16,6 +16,7 @@ mod canary;
 mod gather;
 mod keeper;
 mod load;
+mod meter;
 mod pace;
 mod poller;
 mod pulse;
@@ -28,6 +29,8 @@ mod worker;
 
 use std::{sync::Arc, time::Duration};
 
+pub(crate) use meter::Timing;
+pub use meter::{Fate, Histogram, Meter, Minute, Rate, Totals};
 pub(crate) use poller::{Source, Ticked, run as poll};
 pub use pulse::{Losses, Pulse};
 pub use settings::Settings;
@@ -154,9 +157,10 @@ async fn deliver(
 
     // Dropped, and so aborted, when this returns: it would extend leases without end.
     let mut keeper = JoinSet::new();
-    keeper.spawn(keeper::run(queue.clone(), settings.clone(), Arc::clone(&leases)));
+    keeper.spawn(keeper::run(queue.clone(), settings.clone(), Arc::clone(&leases), pulse.meter().clone()));
 
-    let settler = settler::Settler::new(queue.clone(), settings.clone(), drain_timeout);
+    let meter = pulse.meter().clone();
+    let settler = settler::Settler::new(queue.clone(), settings.clone(), drain_timeout, meter.clone());
     let worker = worker::Worker {
         queue: Arc::new(queue.clone()),
         handler,
@@ -165,8 +169,9 @@ async fn deliver(
         suspect_runs: Arc::new(Semaphore::new(1)),
         outcomes,
         drain_timeout,
+        meter: meter.clone(),
     };
-    let source = poller::ToWorker { queue: queue.clone(), leases, breaker, claims, probing: false };
+    let source = poller::ToWorker { queue: queue.clone(), leases, breaker, claims, meter, probing: false };
     // After the stop they end in this order, each when the one before it has dropped its end of their channel.
     let mut tasks = JoinSet::new();
     tasks.spawn(poller::run(source, queue, settings, pulse, stop.clone()));

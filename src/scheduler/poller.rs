@@ -10,8 +10,8 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Pulse, Settings, alarm::Alarm, breaker::Breaker, canary::Watcher, keeper::Leases, pace::Pace,
-    trimmer::Trimmer, trouble::Trouble, worker::Work,
+    Pulse, Settings, alarm::Alarm, breaker::Breaker, canary::Watcher, keeper::Leases, meter::Meter,
+    pace::Pace, trimmer::Trimmer, trouble::Trouble, worker::Work,
 };
 use crate::{
     error::Result,
@@ -34,6 +34,10 @@ pub(crate) struct Ticked {
     pub(crate) impossible: u64,
     /// What became of the canary.
     pub(crate) canary: Sighting,
+    /// How many ids were handed over in the same step, as sinks and orders do it.
+    pub(crate) handed_over: u64,
+    /// The earliest deadline among these.
+    pub(crate) earliest: Option<DueAt>,
 }
 
 /// Who took so many at once does not go by each deadline: claims of a few ids each would cost more than they bring. At 50,000
@@ -62,11 +66,12 @@ pub(crate) async fn run(
     pulse: Pulse,
     stop: CancellationToken,
 ) {
-    let mut trouble = Trouble::new(queue.name(), "poll");
+    let mut trouble = Trouble::new(queue.name(), "poll", pulse.meter());
     let mut poll = Poll::new(queue.name(), pulse.clone());
     let alarm = Alarm::new();
     loop {
         let current = settings.borrow_and_update().clone();
+        pulse.turn();
         pulse.busy(true);
         let limit = tokio::select! {
             () = stop.cancelled() => return,
@@ -106,6 +111,7 @@ pub(crate) async fn run(
 
 /// What polls remember of those before them.
 struct Poll {
+    meter: Meter,
     watcher: Watcher,
     trimmer: Trimmer,
     pace: Pace,
@@ -113,7 +119,13 @@ struct Poll {
 
 impl Poll {
     fn new(queue: &QueueName, pulse: Pulse) -> Self {
-        Self { watcher: Watcher::new(queue, pulse), trimmer: Trimmer::default(), pace: Pace::default() }
+        let meter = pulse.meter().clone();
+        Self {
+            meter,
+            watcher: Watcher::new(queue, pulse),
+            trimmer: Trimmer::default(),
+            pace: Pace::default(),
+        }
     }
 
     /// One tick, and how long to sleep after it.
@@ -131,6 +143,9 @@ impl Poll {
         let took = sent.elapsed();
         self.pace.note(took, ticked.taken);
         self.watcher.note(ticked.now, ticked.canary);
+        self.meter.polled(took, ticked.now);
+        let lateness = ticked.earliest.map(|earliest| ticked.now.since(earliest));
+        self.meter.handed_over(ticked.handed_over, lateness);
         // Redis read its clock about half a round trip ago.
         let age = took / 2;
         if ticked.impossible > 0 {
@@ -146,8 +161,10 @@ impl Poll {
 
     /// Only looks whether the data is still there.
     async fn watch(&mut self, queue: &Queue) -> Result<()> {
+        let sent = Instant::now();
         let Watched { now, canary, .. } = queue.watch().await?;
         self.watcher.note(now, canary);
+        self.meter.polled(sent.elapsed(), now);
         Ok(())
     }
 }
@@ -168,6 +185,7 @@ pub(super) struct ToWorker {
     pub(super) leases: Arc<Leases>,
     pub(super) breaker: Arc<Breaker>,
     pub(super) claims: mpsc::Sender<Work>,
+    pub(super) meter: Meter,
     /// True if the next tick is to take one id, to see whether the handler is up again.
     pub(super) probing: bool,
 }
@@ -192,7 +210,9 @@ impl Source for ToWorker {
         let claim = claimed.inspect_err(|_| self.end_probe())?;
         let taken = claim.deliveries.len() + claim.unreadable.len();
         let (now, more, next) = (claim.now, claim.more, claim.next);
-        let ticked = Ticked { now, taken, more, next, impossible: claim.impossible, canary: claim.canary };
+        let (impossible, canary) = (claim.impossible, claim.canary);
+        let ticked = Ticked { now, taken, more, next, impossible, canary, handed_over: 0, earliest: None };
+        self.meter.claimed(&claim.deliveries);
         if claim.deliveries.is_empty() {
             self.end_probe();
         }
@@ -240,8 +260,8 @@ impl Source for ToSink {
             let lateness_ms = fired.now.since(earliest).as_millis() as u64;
             tracing::debug!(queue = %self.queue.name(), count = fired.count, lateness_ms, "fired");
         }
-        let Fired { now, count, more, next, impossible, canary, .. } = fired;
-        Ok(Ticked { now, taken: count, more, next, impossible, canary })
+        let Fired { now, count, more, next, impossible, canary, earliest } = fired;
+        Ok(Ticked { now, taken: count, more, next, impossible, canary, handed_over: count as u64, earliest })
     }
 }
 
@@ -261,7 +281,8 @@ impl Source for ToNobody {
 
     async fn tick(&mut self, _limit: usize, _settings: &Settings) -> Result<Ticked> {
         let Watched { now, impossible, canary } = self.0.watch().await?;
-        Ok(Ticked { now, taken: 0, more: false, next: None, impossible, canary })
+        let (taken, handed_over) = (0, 0);
+        Ok(Ticked { now, taken, more: false, next: None, impossible, canary, handed_over, earliest: None })
     }
 }
 
@@ -278,7 +299,8 @@ mod tests {
         let next = next_in_ms.map(|ms| DueAt::from_ms(now_ms + ms).unwrap());
         let now = ServerTime::from_ms(now_ms);
         let canary = Sighting { found: None, left: Canary { born_us: 1, count: 1, at: now } };
-        let ticked = Ticked { now, taken, more, next, impossible: 0, canary };
+        let (impossible, handed_over) = (0, 0);
+        let ticked = Ticked { now, taken, more, next, impossible, canary, handed_over, earliest: None };
         pause(&ticked, POLL_INTERVAL).as_millis() as u64
     }
 

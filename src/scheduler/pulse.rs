@@ -1,21 +1,29 @@
-//! Whether a poller is alive, and what it has noticed: for probes from outside.
+//! Whether a poller is alive, what it has noticed and what was done: for those who look from outside.
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
-use super::canary::Loss;
+use super::{canary::Loss, meter::Meter};
 
 /// Beyond two poll intervals: longer than the pauses after errors, and than a slow answer of Redis.
 const GRACE: Duration = Duration::from_secs(5);
 
+/// A turn of the poll loop makes a few calls, each of which ends within the timeouts.
+const LONGEST_TURN: Duration = Duration::from_secs(60);
+
 /// Shows from outside whether a queue's poller works. Cheap to clone; all clones are one.
 #[derive(Debug, Clone, Default)]
-pub struct Pulse(Arc<Mutex<State>>);
+pub struct Pulse {
+    state: Arc<Mutex<State>>,
+    meter: Meter,
+}
 
-#[derive(Debug, Default, Clone, Copy)]
+#[derive(Debug, Clone, Copy)]
 struct State {
+    /// When the poll loop began its last turn, well or not.
+    turned: Instant,
     last_good: Option<Instant>,
     /// True while the handlers have all they can take: nothing is polled then, and all is well.
     busy: bool,
@@ -29,6 +37,12 @@ pub struct Losses {
     pub data_lost: u64,
     /// What was written lately: a cut AOF, a failover to a replica that was behind.
     pub rolled_back: u64,
+}
+
+impl Default for State {
+    fn default() -> Self {
+        Self { turned: Instant::now(), last_good: None, busy: false, losses: Losses::default() }
+    }
 }
 
 impl Pulse {
@@ -48,6 +62,16 @@ impl Pulse {
         self.state().busy = busy;
     }
 
+    pub(super) fn turn(&self) {
+        self.state().turned = Instant::now();
+    }
+
+    /// True if the poll loop does not hang. With Redis away it turns all the same: each of its calls has a timeout.
+    #[must_use]
+    pub fn is_turning(&self, poll_interval: Duration) -> bool {
+        self.state().turned.elapsed() <= poll_interval.saturating_add(LONGEST_TURN)
+    }
+
     /// How often data was lost, as far as this poller noticed.
     #[must_use]
     pub fn losses(&self) -> Losses {
@@ -62,8 +86,14 @@ impl Pulse {
         }
     }
 
+    /// What the queue's scheduler has done.
+    #[must_use]
+    pub fn meter(&self) -> &Meter {
+        &self.meter
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -79,6 +109,18 @@ mod tests {
         assert!(!pulse.is_good(Duration::ZERO));
         pulse.beat();
         assert!(pulse.clone().is_good(Duration::ZERO));
+    }
+
+    #[test]
+    fn a_loop_that_hangs_shows() {
+        let pulse = Pulse::default();
+        assert!(pulse.is_turning(Duration::ZERO));
+        let Some(old) = Instant::now().checked_sub(2 * LONGEST_TURN) else { return };
+        pulse.state().turned = old;
+        assert!(!pulse.is_turning(Duration::ZERO));
+        assert!(pulse.is_turning(2 * LONGEST_TURN));
+        pulse.turn();
+        assert!(pulse.is_turning(Duration::ZERO));
     }
 
     #[test]

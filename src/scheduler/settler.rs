@@ -6,9 +6,10 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Settings,
+    Settings, Timing,
     gather::{Gathered, Part},
     keeper::Share,
+    meter::{Fate, Meter},
     trouble::Trouble,
 };
 use crate::{
@@ -21,6 +22,8 @@ use crate::{
 pub(super) struct Settlement {
     pub(super) verdict: Verdict,
     pub(super) lease: Share,
+    /// How long it took; none if no handler ran.
+    pub(super) timing: Option<Timing>,
 }
 
 /// What to tell the queue.
@@ -42,6 +45,7 @@ pub(super) struct Settler {
     /// When outcomes that Redis does not take are given up; known from the stop on.
     give_up_at: Option<Instant>,
     trouble: Trouble,
+    meter: Meter,
 }
 
 /// Outcomes that go out together, by verb.
@@ -63,9 +67,14 @@ impl Round {
 }
 
 impl Settler {
-    pub(super) fn new(queue: Queue, settings: watch::Receiver<Settings>, drain_timeout: Duration) -> Self {
-        let trouble = Trouble::new(queue.name(), "settle");
-        Self { queue, settings, drain_timeout, give_up_at: None, trouble }
+    pub(super) fn new(
+        queue: Queue,
+        settings: watch::Receiver<Settings>,
+        drain_timeout: Duration,
+        meter: Meter,
+    ) -> Self {
+        let trouble = Trouble::new(queue.name(), "settle", &meter);
+        Self { queue, settings, drain_timeout, give_up_at: None, trouble, meter }
     }
 
     /// Runs until the worker is gone and its outcomes are settled. After the stop, outcomes that Redis does
@@ -152,44 +161,50 @@ impl Settler {
         );
         let results = [
             acked.map(|answers| {
-                self.log_stale("ack", &answers);
+                self.note("ack", Fate::Done, &answers);
                 round.acks.clear();
             }),
             acked_whole.map(|counts| {
                 let acked = round.whole.iter().map(|(_, acked)| acked).sum::<usize>();
-                self.log_stale_count("ack", acked.saturating_sub(counts.iter().sum()));
+                let done = counts.iter().sum();
+                self.note_counts("ack", Fate::Done, done, acked.saturating_sub(done));
                 round.whole.clear();
             }),
             retried.map(|answers| {
-                self.log_retried(&round.retries, &answers);
+                self.note_retried(&round.retries, &answers);
                 round.retries.drain(..failures);
             }),
             buried.map(|answers| {
+                self.note("bury", Fate::Dead, &answers);
                 self.log_buried(&round.buried, &answers);
                 round.buried.drain(..rejections);
             }),
             released.map(|answers| {
-                self.log_stale("release", &answers);
+                self.note("release", Fate::Released, &answers);
                 round.released.clear();
             }),
         ];
         results.into_iter().collect()
     }
 
-    /// Stale is what a second delivery, a cancel, or a repeated call after a lost answer looks like.
-    fn log_stale(&self, verb: &'static str, answers: &[Settled]) {
-        self.log_stale_count(verb, answers.iter().filter(|answer| **answer == Settled::Stale).count());
+    fn note(&self, verb: &'static str, fate: Fate, answers: &[Settled]) {
+        let stale = answers.iter().filter(|answer| **answer == Settled::Stale).count();
+        self.note_counts(verb, fate, answers.len() - stale, stale);
     }
 
-    fn log_stale_count(&self, verb: &'static str, stale: usize) {
+    /// Stale is what a second delivery, a cancel, or a repeated call after a lost answer looks like.
+    fn note_counts(&self, verb: &'static str, fate: Fate, count: usize, stale: usize) {
+        self.meter.settled(fate, count);
+        self.meter.settled(Fate::Stale, stale);
         if stale > 0 {
             tracing::warn!(queue = %self.queue.name(), verb, stale, "stale: the lease was lost or the id cancelled");
         }
     }
 
-    fn log_retried(&self, retries: &[Retry], answers: &[Retried]) {
+    fn note_retried(&self, retries: &[Retry], answers: &[Retried]) {
         for (Retry { lease, error, .. }, answer) in retries.iter().zip(answers) {
             let (queue, id) = (self.queue.name(), &lease.id);
+            self.meter.settled(Fate::of(*answer), 1);
             match answer {
                 Retried::Scheduled { at } => {
                     tracing::info!(%queue, %id, next_attempt_at = %at, error, "attempt failed");
@@ -204,7 +219,6 @@ impl Settler {
     }
 
     fn log_buried(&self, rejected: &[Rejected], answers: &[Settled]) {
-        self.log_stale("bury", answers);
         for (Rejected { id, reason, error, .. }, answer) in rejected.iter().zip(answers) {
             if *answer == Settled::Done {
                 let id = printable(id);

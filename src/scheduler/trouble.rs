@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use super::meter::Meter;
 use crate::{error::Error, types::QueueName};
 
 /// First wait after an error. A restart of Redis takes well under a second.
@@ -15,6 +16,7 @@ const REMINDER: Duration = Duration::from_secs(30);
 pub(super) struct Trouble {
     queue: QueueName,
     task: &'static str,
+    meter: Meter,
     current: Option<Current>,
 }
 
@@ -26,13 +28,14 @@ struct Current {
 }
 
 impl Trouble {
-    pub(super) fn new(queue: &QueueName, task: &'static str) -> Self {
-        Self { queue: queue.clone(), task, current: None }
+    pub(super) fn new(queue: &QueueName, task: &'static str, meter: &Meter) -> Self {
+        Self { queue: queue.clone(), task, meter: meter.clone(), current: None }
     }
 
     /// Takes note of the error of a try that began at an instant, and answers how long to wait before the next one.
     pub(super) fn failed(&mut self, error: &Error, begun: Instant) -> Duration {
         let (now, kind) = (Instant::now(), kind(error));
+        self.meter.failed(kind);
         let current = self.current.get_or_insert(Current { kind: "", since: now, logged: now, failures: 0 });
         current.failures += 1;
         if current.kind != kind || now - current.logged >= REMINDER {
@@ -81,7 +84,7 @@ mod tests {
 
     #[test]
     fn a_try_that_took_a_timeout_is_followed_by_the_next_at_once() {
-        let mut trouble = Trouble::new(&QueueName::new("orders").unwrap(), "poll");
+        let mut trouble = Trouble::new(&QueueName::new("orders").unwrap(), "poll", &Meter::default());
         let error = Error::timeout(LONGEST_WAIT);
         assert!(trouble.failed(&error, Instant::now() + LONGEST_WAIT) > Duration::ZERO);
         let Some(begun) = Instant::now().checked_sub(LONGEST_WAIT) else { return };

@@ -13,6 +13,7 @@ use super::{
     attempt::{Attempt, Claimed, Ended},
     breaker::{Breaker, Sign},
     keeper::Share,
+    meter::Meter,
     settler::{Settlement, Verdict},
     tasks::Tasks,
 };
@@ -76,6 +77,7 @@ pub(super) struct Worker {
     pub(super) suspect_runs: Arc<Semaphore>,
     pub(super) outcomes: mpsc::UnboundedSender<Vec<Settlement>>,
     pub(super) drain_timeout: Duration,
+    pub(super) meter: Meter,
 }
 
 impl Worker {
@@ -107,7 +109,7 @@ impl Worker {
         let token = share.token();
         let bury = |Unreadable { id, error, reason }| {
             let verdict = Verdict::Bury(Rejected { id, token, reason, error });
-            Settlement { verdict, lease: share.split_one() }
+            Settlement { verdict, lease: share.split_one(), timing: None }
         };
         self.report(unreadable.into_iter().map(bury).collect());
         for delivery in deliveries {
@@ -185,6 +187,7 @@ impl Worker {
                 }
                 waiting.put_back(rest);
                 settled.iter().for_each(|settlement| self.note(&settlement.verdict));
+                self.meter.handled(settled.iter().filter_map(|settlement| settlement.timing));
                 self.report(settled);
             }
             // Panics of handlers are caught in the task, so this is one in dropping a handler, or ours. The shares

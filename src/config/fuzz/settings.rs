@@ -20,7 +20,7 @@ const HOUR_MS: u64 = 3_600_000;
 const YEAR_MS: u64 = 365 * 24 * HOUR_MS;
 
 /// Keys and what they can be; `Q` stands for a queue. None clashes with another.
-const KEYS: [(&str, Kind); 25] = [
+const KEYS: [(&str, Kind); 26] = [
     ("redis.prefix", Kind::Text("[a-z0-9:._-]{1,12}")),
     ("redis.data_dir", Kind::Text("[ -~&&[^\"\\\\]]{1,20}")),
     ("redis.port", Kind::Whole(1, 65_535)),
@@ -28,6 +28,7 @@ const KEYS: [(&str, Kind); 25] = [
     ("redis.response_timeout", Kind::Time(1, YEAR_MS)),
     ("http.listen", Kind::Word(&["127.0.0.1:0", "[::1]:7700", "127.8.8.8:65535", ""])),
     ("http.insecure", Kind::Word(&["true", "false"])),
+    ("http.read_only", Kind::Word(&["true", "false"])),
     ("http.max_connections", Kind::Whole(1, 100_000)),
     ("http.idle_timeout", Kind::Time(1, YEAR_MS)),
     ("log.format", Kind::Word(&["text", "json"])),

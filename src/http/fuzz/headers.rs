@@ -157,7 +157,7 @@ fn a_page_of_another_site_is_refused_whatever_it_is_called() {
         let pairs = [("host", Some(host.as_str())), ("origin", origin.as_deref())];
         let pairs: Vec<_> =
             pairs.iter().filter_map(|(name, value)| Some((*name, value.as_ref()?.as_bytes()))).collect();
-        let accepted = access.check_origin(&uri, &map(&pairs)).is_ok();
+        let accepted = access.check_origin(&http::Method::GET, &uri, &map(&pairs)).is_ok();
         let same = origin.is_none_or(|origin| {
             origin.split_once("://").is_some_and(|(_, of)| of.eq_ignore_ascii_case(&host))
         });

@@ -1,13 +1,22 @@
-//! `overdue stats`
+//! `overdue stats`: once, again and again, or as a live view.
+//!
+//! - this file: the command, and its tables
+//! - `live`: the loop of the live view: looks, keys, and what they ask for
+//! - `screen`: what it shows and what keys do, without a terminal
+//! - `draw`: how that looks
 
-use std::{io::Write as _, time::Duration};
+mod draw;
+mod live;
+mod screen;
+
+use std::time::Duration;
 
 use clap::Args;
 use serde::Serialize;
 
 use super::{
     context::Context,
-    output::{Row, is_terminal, or_dash},
+    output::{Format, Row, is_terminal, or_dash},
 };
 use crate::{
     duration,
@@ -23,7 +32,7 @@ const SHORTEST_INTERVAL: Duration = Duration::from_millis(100);
 pub(super) struct Stats {
     /// The queues [default: those of the configuration]
     queues: Vec<QueueName>,
-    /// Look again every --interval until Ctrl-C
+    /// Look again every --interval until Ctrl-C: on a terminal a live view with keys (press ? in it), else tables
     #[arg(long)]
     watch: bool,
     /// How often to look
@@ -92,16 +101,16 @@ impl Stats {
                 context.queue(name).await?
             });
         }
+        let interval = self.interval.max(SHORTEST_INTERVAL);
+        if self.watch && is_terminal() && context.output.format() == Format::Table {
+            return live::run(queues, interval).await;
+        }
         loop {
             print(context, &queues).await?;
             if !self.watch {
                 return Ok(());
             }
-            tokio::time::sleep(self.interval.max(SHORTEST_INTERVAL)).await;
-            if is_terminal() {
-                // Home and clear to the end: the table stays in place.
-                write!(std::io::stdout(), "\x1b[H\x1b[J")?;
-            }
+            tokio::time::sleep(interval).await;
         }
     }
 }
