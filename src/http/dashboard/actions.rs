@@ -5,12 +5,11 @@ use std::time::Duration;
 
 use axum::response::Response;
 
-use super::{Failed, Form, Viewer, id, words};
+use super::{Failed, Form, On, Viewer, id, words};
 use crate::{
     duration,
     http::{
         Served,
-        extract::{OnQueue, OnQueueWith},
         problem::{Kind, Problem},
     },
     queue::{Cancelled, Due, Expected, Rescheduled, Settled},
@@ -20,10 +19,11 @@ use crate::{
 /// `pause` and `resume`.
 pub(super) async fn on_queue(
     viewer: Viewer,
-    OnQueue(served): OnQueue,
+    On { served, params }: On,
     Form(mut form): Form,
 ) -> Result<Response, Failed> {
     viewer.check_may_act()?;
+    params.no_more()?;
     let action = form.words("action", 20)?.unwrap_or_default();
     form.no_more()?;
     let paused = match action.as_str() {
@@ -46,7 +46,7 @@ pub(super) async fn on_queue(
 /// `fire`, `reschedule`, `cancel`, `retry` and `delete`.
 pub(super) async fn on_id(
     viewer: Viewer,
-    OnQueueWith { served, mut params }: OnQueueWith,
+    On { served, mut params }: On,
     Form(mut form): Form,
 ) -> Result<Response, Failed> {
     viewer.check_may_act()?;

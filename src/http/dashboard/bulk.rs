@@ -3,9 +3,9 @@
 use axum::response::Response;
 use maud::html;
 
-use super::{Failed, Form, Viewer, actions::no_such_action, layout, words};
+use super::{Failed, Form, On, Viewer, actions::no_such_action, layout, words};
 use crate::{
-    http::{Served, extract::OnQueueWith},
+    http::Served,
     queue::{Cursor, MAX_IDS_PER_CALL, Settled, Shown, State as IdState},
     types::{Id, MAX_ID_BYTES},
 };
@@ -60,10 +60,7 @@ struct Found {
 }
 
 /// How many it would be, and the question whether to do it.
-pub(super) async fn preview(
-    viewer: Viewer,
-    OnQueueWith { served, mut params }: OnQueueWith,
-) -> Result<Response, Failed> {
+pub(super) async fn preview(viewer: Viewer, On { served, mut params }: On) -> Result<Response, Failed> {
     viewer.check_may_act()?;
     served.check_writable()?;
     let action = Action::read(&params.words("action", 20)?.unwrap_or_default())?;
@@ -104,7 +101,7 @@ pub(super) async fn preview(
 
 pub(super) async fn run(
     viewer: Viewer,
-    OnQueueWith { served, params }: OnQueueWith,
+    On { served, params }: On,
     Form(mut form): Form,
 ) -> Result<Response, Failed> {
     viewer.check_may_act()?;

@@ -3,9 +3,9 @@
 use axum::response::Response;
 use maud::{Markup, html};
 
-use super::{Failed, Viewer, layout, queue::age, words};
+use super::{Failed, On, Viewer, layout, queue::age, words};
 use crate::{
-    http::{Served, extract::OnQueueWith},
+    http::Served,
     queue::{Shown, State as IdState},
     types::{Id, ServerTime},
 };
@@ -15,10 +15,7 @@ pub(super) fn address(served: &Served, id: &Id, more: &[(&str, &str)]) -> String
     words::url(&format!("/queues/{}/id", served.name()), &[&[("id", id.as_str())], more].concat())
 }
 
-pub(super) async fn page(
-    viewer: Viewer,
-    OnQueueWith { served, mut params }: OnQueueWith,
-) -> Result<Response, Failed> {
+pub(super) async fn page(viewer: Viewer, On { served, mut params }: On) -> Result<Response, Failed> {
     let flash = params.words("done", 200)?;
     let text = params.words("id", 300)?.unwrap_or_default();
     params.no_more()?;

@@ -39,9 +39,9 @@ use maud::{Markup, html};
 pub(super) use session::Sessions;
 
 use super::{
-    Api,
+    Api, Served,
     auth::Access,
-    extract::{Params, check_type, whole},
+    extract::{OnQueueWith, Params, check_type, whole},
     problem::{Kind, Problem},
 };
 
@@ -162,6 +162,21 @@ impl IntoResponse for Failed {
 
 fn html_page(markup: Markup) -> Response {
     ([(header::CONTENT_TYPE, "text/html; charset=utf-8")], markup.into_string()).into_response()
+}
+
+/// The queue that the path names, and the query.
+struct On {
+    served: Arc<Served>,
+    params: Params,
+}
+
+impl FromRequestParts<Api> for On {
+    type Rejection = Failed;
+
+    async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, Failed> {
+        let OnQueueWith { served, params } = OnQueueWith::from_request_parts(parts, api).await?;
+        Ok(Self { served, params })
+    }
 }
 
 /// What a form sent.

@@ -3,11 +3,10 @@
 use axum::response::Response;
 use maud::{Markup, html};
 
-use super::{Failed, Viewer, layout, words};
+use super::{Failed, On, Viewer, layout, words};
 use crate::{
     http::{
         Served,
-        extract::OnQueueWith,
         problem::{Kind, Problem},
     },
     order::{Order, Orders, Status},
@@ -23,10 +22,7 @@ fn of(served: &Served) -> Result<&Orders, Failed> {
     served.orders.as_ref().ok_or_else(|| why().into())
 }
 
-pub(super) async fn list(
-    viewer: Viewer,
-    OnQueueWith { served, mut params }: OnQueueWith,
-) -> Result<Response, Failed> {
+pub(super) async fn list(viewer: Viewer, On { served, mut params }: On) -> Result<Response, Failed> {
     let status = params.choice::<Status>("status")?.unwrap_or(Status::Created);
     let cursor = params.take::<Cursor>("cursor")?;
     params.no_more()?;
@@ -99,10 +95,7 @@ fn ended(order: &Order) -> Option<DueAt> {
     order.paid_at.or(order.cancelled_at).or(order.expired_at)
 }
 
-pub(super) async fn order(
-    viewer: Viewer,
-    OnQueueWith { served, mut params }: OnQueueWith,
-) -> Result<Response, Failed> {
+pub(super) async fn order(viewer: Viewer, On { served, mut params }: On) -> Result<Response, Failed> {
     let id = Id::new(params.words("id", 300)?.unwrap_or_default().trim())?;
     params.no_more()?;
     let (order, counts) = tokio::join!(of(&served)?.get(&id), served.queue.counts());

@@ -6,9 +6,9 @@ use axum::{extract::State, response::Response};
 use maud::{Markup, html};
 use tokio::join;
 
-use super::{Failed, Viewer, charts, layout, overview::NUMBERS, words};
+use super::{Failed, On, Viewer, charts, layout, overview::NUMBERS, words};
 use crate::{
-    http::{Api, Served, extract::OnQueueWith},
+    http::{Api, Served},
     queue::{Coming, Cursor, Page, Shown, State as IdState},
     types::{DueAt, QueueName, ServerTime},
 };
@@ -28,7 +28,7 @@ const STRETCHES: [(&str, usize, Duration); 3] = [
 pub(super) async fn page(
     State(api): State<Api>,
     viewer: Viewer,
-    OnQueueWith { served, mut params }: OnQueueWith,
+    On { served, mut params }: On,
 ) -> Result<Response, Failed> {
     let flash = params.words("done", 200)?;
     let state = params.choice::<IdState>("state")?;
