@@ -63,6 +63,29 @@ need_promtool() {
   ) || { echo "promtool cannot be fetched: see above" >&2; exit 1; }
 }
 
+# True if packages can be installed without asking anybody.
+may_install() {
+  [ "$(id -u)" = 0 ] || sudo -n true 2>/dev/null
+}
+
+# Looks at the dashboard.
+need_chromium() {
+  command -v chromium >/dev/null || command -v chromium-browser >/dev/null || command -v google-chrome >/dev/null || {
+    may_install || return 1
+    echo "installing chromium" >&2
+    install_package chromium chromium chromium chromium chromium
+  }
+}
+
+# Drives the browser.
+need_npm() {
+  command -v npm >/dev/null || {
+    may_install || return 1
+    echo "installing npm" >&2
+    install_package npm node npm npm npm
+  }
+}
+
 need_cargo() {
   # rustup installs here; a login shell knows it, a script may not.
   command -v cargo >/dev/null || PATH="$HOME/.cargo/bin:$PATH"

@@ -105,9 +105,11 @@ impl View {
         let count = |of: fn(&Counts) -> u64| {
             self.counts.as_ref().map_or_else(|| "?".to_owned(), |counts| words::number(of(counts)))
         };
-        let next =
-            self.counts.as_ref().and_then(|counts| Some(words::from_now(counts.next_due_at?, counts.now)));
         let overdue = self.overdue();
+        let next = self.counts.as_ref().and_then(|counts| {
+            let next = counts.next_due_at?;
+            Some(if overdue.is_zero() { words::from_now(next, counts.now) } else { "now".to_owned() })
+        });
         [
             ("scheduled", count(|counts| counts.scheduled)),
             ("due", count(|counts| counts.due)),
