@@ -23,6 +23,7 @@ mod http_orders;
 mod http_pull;
 mod in_process;
 mod interleavings;
+mod live_view;
 mod lock;
 mod lock_command;
 mod lost_data;
