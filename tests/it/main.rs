@@ -6,6 +6,7 @@ mod canary;
 mod cli;
 mod command;
 mod dashboard;
+mod dashboard_orders;
 mod dead;
 mod deploy;
 mod embedded;

@@ -4,33 +4,36 @@ use std::time::Duration;
 
 /// Upper bounds of the buckets in µs: six in each power of ten, from 0.1 ms to 10,000 s. The error of a percentile is the
 /// width of a bucket, half of its value at most.
-const BOUNDS_US: [u64; 49] = bounds();
+const BOUNDS_US: [u64; BOUNDS] = bounds();
+
+/// Eight powers of ten, and the bound of the last.
+const BOUNDS: usize = 8 * STEPS.len() + 1;
 
 const STEPS: [u64; 6] = [10, 15, 20, 30, 50, 70];
 
-const fn bounds() -> [u64; 49] {
-    let (mut bounds, mut place, mut scale) = ([0; 49], 0, 10);
-    while place < 48 {
+const fn bounds() -> [u64; BOUNDS] {
+    let (mut bounds, mut place, mut scale) = ([0; BOUNDS], 0, 10);
+    while place < BOUNDS - 1 {
         bounds[place] = STEPS[place % 6] * scale;
         place += 1;
         if place % 6 == 0 {
             scale *= 10;
         }
     }
-    bounds[48] = 10 * scale;
+    bounds[BOUNDS - 1] = STEPS[0] * scale;
     bounds
 }
 
 /// How many durations were how long. The last place is for what is longer than all bounds.
 #[derive(Debug, Clone)]
 pub struct Histogram {
-    counts: [u64; BOUNDS_US.len() + 1],
+    counts: [u64; BOUNDS + 1],
     sum_us: u64,
 }
 
 impl Default for Histogram {
     fn default() -> Self {
-        Self { counts: [0; BOUNDS_US.len() + 1], sum_us: 0 }
+        Self { counts: [0; BOUNDS + 1], sum_us: 0 }
     }
 }
 
@@ -79,7 +82,7 @@ impl Histogram {
             so_far += count;
             so_far >= wanted
         })?;
-        Some(Duration::from_micros(BOUNDS_US[place.min(BOUNDS_US.len() - 1)]))
+        Some(Duration::from_micros(BOUNDS_US[place.min(BOUNDS - 1)]))
     }
 }
 
