@@ -206,6 +206,21 @@ async fn an_id_can_be_moved_fired_and_cancelled() {
 }
 
 #[tokio::test]
+async fn what_is_tried_again_is_shown_with_its_error() {
+    let site = Site::pull().await;
+    let browser = Browser::new(&site);
+    register(&site, "fails", 0).await;
+    let queue = format!("/queues/{}", site.rig.name());
+    browser.get(&queue).await.is(200).has_not(&["<h2>Retrying"]);
+    let claimed = site.post("/claim", json!({"wait": "5s"})).await.is(200);
+    let token = &claimed["deliveries"][0]["token"];
+    let failed = json!({"id": "fails", "token": token, "error": "out of paper", "delay": "10m"});
+    site.post("/retry", json!({"deliveries": [failed]})).await.is(200);
+    browser.get(&queue).await.is(200).has(&["<h2>Retrying", "out of paper", "in 9m"]);
+    site.serve.stop().await;
+}
+
+#[tokio::test]
 async fn the_dead_are_counted_before_they_are_retried_or_deleted() {
     let site = Site::pull().await;
     let browser = Browser::new(&site);

@@ -29,7 +29,10 @@ async fn orders_are_listed_by_status_and_their_fields_are_text() {
     let ended = page(&format!("/orders/{name}?status=paid")).await;
     assert!(ended.contains(">43<") && ended.contains("Ended"), "{ended}");
     let order = page(&format!("/orders/{name}/order?id=42")).await;
-    assert!(order.contains("&lt;b onclick=alert(1)&gt;&amp;amp;") && !order.contains("<b onclick"), "{order}");
+    assert!(
+        order.contains("&lt;b onclick=alert(1)&gt;&amp;amp;") && !order.contains("<b onclick"),
+        "{order}"
+    );
     assert!(page(&format!("/orders/{name}/order?id=44")).await.contains("There is no such order"));
     // Their deadlines change with them only.
     let deadline = page(&format!("/queues/{name}/id?id=42")).await;

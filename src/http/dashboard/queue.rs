@@ -48,10 +48,12 @@ pub(super) async fn page(
         return Ok(layout::page(&viewer, &title, &[(name.as_str(), &path)], flash.as_deref(), &body));
     }
     let queue = &served.queue;
-    let (views, coming, scheduled, leased, dead) = join!(
+    let (views, coming, scheduled, retrying, leased, dead) = join!(
         api.live.look(&api),
         coming(&served),
         queue.list(IdState::Scheduled, FEW, None),
+        // Among the next 1000: retries are due within `backoff.max`, so they are near the front.
+        queue.list_where(IdState::Scheduled, FEW, None, |row| row.failures > 0),
         queue.list(IdState::Leased, FEW, None),
         queue.list(IdState::Dead, FEW, None),
     );
@@ -87,6 +89,11 @@ pub(super) async fn page(
             @for (stretch, (label, _, _)) in coming.iter().zip(STRETCHES) { (histogram(stretch, label)) }
         }
         (section(&path, name, IdState::Scheduled, "Next deadlines", &scheduled?, now))
+        @let retrying = retrying?;
+        @if !retrying.rows.is_empty() {
+            h2 { "Retrying" }
+            (rows(name, IdState::Scheduled, &retrying, now))
+        }
         (section(&path, name, IdState::Leased, "In flight", &leased?, now))
         (section(&path, name, IdState::Dead, "Dead", &dead?, now))
         @if viewer.may_act && counts.dead > 0 {
