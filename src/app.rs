@@ -13,6 +13,8 @@ use tokio_util::sync::CancellationToken;
 
 mod queues;
 mod service;
+#[cfg(feature = "otlp")]
+mod traces;
 
 use queues::Starter;
 
@@ -47,6 +49,8 @@ pub fn find_redis(config: &RedisConfig) -> error::Result<Option<Redis>> {
 /// waits for it and says so.
 pub async fn serve(config: Config, sources: Sources) -> anyhow::Result<()> {
     let mut signals = Signals::new()?;
+    #[cfg(feature = "otlp")]
+    let traces = traces::Traces::start()?;
     let webhooks = webhooks(&config)?;
     let (redis, embedded) = tokio::select! {
         redis = redis_to_serve(&config.redis) => redis?,
@@ -98,6 +102,10 @@ pub async fn serve(config: Config, sources: Sources) -> anyhow::Result<()> {
             tracing::warn!(signal = name, "stopped at once; leases bring back what was in flight");
             std::process::exit(1);
         }
+    }
+    #[cfg(feature = "otlp")]
+    if let Some(traces) = traces {
+        traces.stop().await;
     }
     tracing::info!("stopped");
     anyhow::ensure!(!running.panicked, "a part of it panicked; see the log");

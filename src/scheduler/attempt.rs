@@ -118,7 +118,9 @@ impl Attempt {
         fault::point(Side::Before, "handler");
         let outcome = self.handle(&claimed.delivery).await;
         fault::point(Side::After, "handler");
-        let timing = Some(timing(&claimed.delivery, begun));
+        let timing = timing(&claimed.delivery, begun);
+        #[cfg(feature = "otlp")]
+        let span = super::span::Unfinished::of(&claimed.delivery);
         let verdict = match outcome {
             Outcome::Done => Verdict::Ack(claimed.delivery.lease()),
             Outcome::Retry { error, after } => Verdict::Retry { delivery: claimed.delivery, error, after },
@@ -129,7 +131,9 @@ impl Attempt {
                 error,
             }),
         };
-        Settlement { verdict, lease: claimed.lease, timing }
+        #[cfg(feature = "otlp")]
+        super::span::delivered(span, timing, &verdict);
+        Settlement { verdict, lease: claimed.lease, timing: Some(timing) }
     }
 
     async fn handle(&self, delivery: &Delivery) -> Outcome {

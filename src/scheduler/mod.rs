@@ -22,6 +22,8 @@ mod poller;
 mod pulse;
 mod settings;
 mod settler;
+#[cfg(feature = "otlp")]
+mod span;
 mod tasks;
 mod trimmer;
 mod trouble;

@@ -35,6 +35,7 @@ mod order_intake;
 mod order_process;
 mod order_race;
 mod orders;
+mod otlp;
 mod plants;
 mod promises;
 mod prove;
