@@ -58,6 +58,14 @@ impl Id {
 }
 
 /// What a handler gets along with an id: up to 64 KiB of text, JSON or not.
+///
+/// ```
+/// use overdue::Payload;
+///
+/// let payload = Payload::new(r#"{"amount":"100.00"}"#)?;
+/// assert_eq!(payload.as_str(), r#"{"amount":"100.00"}"#);
+/// # Ok::<(), overdue::error::Invalid>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Payload(Arc<str>);
 
@@ -104,6 +112,15 @@ impl Serialize for Payload {
 }
 
 /// A deadline: milliseconds since the Unix epoch, from 1e11 (March 1973; less looks like seconds) to the year 9999.
+///
+/// ```
+/// use overdue::DueAt;
+///
+/// let due_at: DueAt = "2026-01-01T14:30:00Z".parse()?;
+/// assert_eq!(due_at.as_ms(), 1_767_277_800_000);
+/// assert!(DueAt::from_ms(1_767_277_800).is_err(), "these are seconds");
+/// # Ok::<(), overdue::error::Invalid>(())
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct DueAt(i64);
 

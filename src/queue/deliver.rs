@@ -27,6 +27,16 @@ impl Queue {
     ///
     /// Never repeat a claim that timed out: it may have run, and the lease is what brings its ids back.
     ///
+    /// ```no_run
+    /// # async fn example(queue: overdue::queue::Queue) -> overdue::Result<()> {
+    /// let claim = queue.claim(100, std::time::Duration::from_secs(30)).await?;
+    /// let leases: Vec<_> = claim.deliveries.iter().map(|delivery| delivery.lease()).collect();
+    /// // … the work; then:
+    /// queue.ack(&leases).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// If Redis refuses. Nothing was claimed then.
     pub async fn claim(&self, limit: usize, lease: Duration) -> Result<Claim> {

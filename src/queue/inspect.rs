@@ -56,6 +56,23 @@ impl Queue {
     /// One page of the ids in a state, at most 1000 rows, continued behind `after`. A page may be shorter than
     /// `limit` while more follow: [`Page::next`] tells.
     ///
+    /// ```no_run
+    /// use overdue::queue::{Queue, State};
+    ///
+    /// # async fn example(queue: Queue) -> overdue::Result<()> {
+    /// let mut after = None;
+    /// loop {
+    ///     let page = queue.list(State::Dead, 100, after.as_ref()).await?;
+    ///     page.rows.iter().for_each(|row| println!("{} {:?}", row.id, row.reason));
+    ///     after = page.next;
+    ///     if after.is_none() {
+    ///         break;
+    ///     }
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// If Redis refuses.
     pub async fn list(&self, state: State, limit: usize, after: Option<&Cursor>) -> Result<Page> {

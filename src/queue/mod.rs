@@ -63,6 +63,23 @@ pub const MAX_IDS_PER_CALL: usize = 1000;
 pub const MAX_FAILURES_PER_CALL: usize = 250;
 
 /// One queue on one Redis: the verbs. Cheap to clone.
+///
+/// ```no_run
+/// use overdue::queue::{Due, Expected, Mode, Queue, Registration};
+/// use std::time::Duration;
+///
+/// # async fn example(queue: Queue) -> overdue::Result<()> {
+/// let id: overdue::Id = "order-42".parse()?;
+/// let due = Due::In(Duration::from_secs(1800));
+/// let order = Registration { id: id.clone(), due, payload: None };
+/// queue.schedule(&[order], Mode::Replace, Expected::Anything).await?;
+/// queue.reschedule(&id, Due::In(Duration::from_secs(3600)), Expected::Anything).await?;
+/// let counts = queue.counts().await?;
+/// println!("{} wait, {} are due", counts.scheduled, counts.due);
+/// queue.cancel(&[id]).await?;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone)]
 pub struct Queue {
     redis: Redis,

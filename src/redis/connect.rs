@@ -45,6 +45,16 @@ impl Default for Timeouts {
 /// A handle to one Redis server, cheap to clone. It connects on first use. A connection that broke, timed out
 /// (it may be half-open) or leads to a demoted master is dropped, and the next call makes a new one; the
 /// failed call itself is never repeated here, because it may have run.
+///
+/// ```no_run
+/// use overdue::redis::{Redis, Timeouts};
+///
+/// # async fn example() -> overdue::Result<()> {
+/// let redis = Redis::open("redis://127.0.0.1:6379", Timeouts::default())?;
+/// redis.ping().await?;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone)]
 pub struct Redis {
     inner: Arc<Inner>,

@@ -59,6 +59,18 @@ pub struct EmbeddedSettings {
 ///
 /// End it with [`stop`](Self::stop). Dropping it does the same without waiting: if nobody else uses the server,
 /// it is asked to shut down. While this value lives, a server that dies is started again.
+///
+/// ```no_run
+/// use overdue::redis::{Redis, Timeouts, embedded::Embedded};
+///
+/// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+/// let embedded = Embedded::ephemeral().await?;
+/// let redis = Redis::open(embedded.url(), Timeouts::default())?;
+/// redis.ping().await?;
+/// embedded.stop().await?;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct Embedded {
     // The order matters when dropped: the supervisor must be gone before the server is stopped, and the server

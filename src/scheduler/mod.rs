@@ -49,6 +49,25 @@ use crate::{
 };
 
 /// Delivers one queue until it is told to stop.
+///
+/// ```no_run
+/// use overdue::{handler::{Outcome, handler_fn}, queue::Queue, scheduler::{Scheduler, Settings}};
+/// use tokio_util::sync::CancellationToken;
+///
+/// # async fn example(queue: Queue) {
+/// let stop = CancellationToken::new();
+/// let handler = handler_fn(|delivery| async move {
+///     println!("{} is {:?} late", delivery.id, delivery.lateness());
+///     Outcome::Done
+/// });
+/// let scheduler = Scheduler::new(queue, Settings::default(), handler);
+/// let pulse = scheduler.pulse();
+/// let running = tokio::spawn(scheduler.run(stop.clone()));
+/// println!("{} ids a second", pulse.meter().now().fired_per_second);
+/// stop.cancel();
+/// running.await.unwrap();
+/// # }
+/// ```
 pub struct Scheduler {
     queue: Queue,
     settings: watch::Receiver<Settings>,
@@ -74,6 +93,14 @@ impl Scheduler {
     }
 
     /// Delivers `queue` to its stream or list `fired`: claim, delivery and removal are one atomic step.
+    ///
+    /// ```no_run
+    /// use overdue::{queue::{Queue, Sink, SinkKind}, scheduler::{Scheduler, Settings}};
+    ///
+    /// # fn example(queue: Queue) -> Scheduler {
+    /// Scheduler::to_sink(queue, Settings::default(), Sink { kind: SinkKind::Stream, max_len: None })
+    /// # }
+    /// ```
     #[must_use]
     pub fn to_sink(queue: Queue, settings: Settings, sink: Sink) -> Self {
         Self::watching_to_sink(queue, fixed(settings), sink)

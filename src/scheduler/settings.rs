@@ -8,6 +8,14 @@ use crate::{
 };
 
 /// The tunable part of a queue: all of it can change while the scheduler runs.
+///
+/// ```
+/// use overdue::scheduler::Settings;
+/// use std::time::Duration;
+///
+/// let settings = Settings { poll_interval: Duration::from_secs(1), concurrency: 8, ..Settings::default() };
+/// assert_eq!(settings.batch_size, 500);
+/// ```
 #[derive(Debug, Clone, PartialEq)]
 pub struct Settings {
     /// The longest time between two polls.
