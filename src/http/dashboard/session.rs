@@ -135,11 +135,12 @@ pub(super) async fn log_in(
     Ok(response)
 }
 
-/// Only a path of ours: `//host` and `/\host` lead elsewhere.
+/// Only a path of ours: `//host` and `/\host` lead elsewhere, and so does `/` with a tab or a line break before the second
+/// slash, which browsers take out. What is asked for here is escaped, so it has nothing but visible ASCII.
 fn own_page(next: &str) -> &str {
-    let mut chars = next.chars();
-    let is_ours = chars.next() == Some('/') && !matches!(chars.next(), Some('/' | '\\'));
-    if is_ours { next } else { "/" }
+    let is_visible = next.bytes().all(|byte| byte.is_ascii_graphic());
+    let leads_away = next.get(1..2).is_some_and(|second| second == "/" || second == "\\");
+    if is_visible && next.starts_with('/') && !leads_away { next } else { "/" }
 }
 
 pub(super) async fn log_out(State(api): State<Api>, headers: HeaderMap) -> Response {
@@ -186,6 +187,11 @@ mod tests {
             ("/queues/orders?state=dead", "/queues/orders?state=dead"),
             ("//evil.example", "/"),
             ("/\\evil.example", "/"),
+            ("/\t/evil.example", "/"),
+            ("/\n/evil.example", "/"),
+            ("\t//evil.example", "/"),
+            ("/ü", "/"),
+            ("/", "/"),
             ("https://evil.example", "/"),
             ("", "/"),
         ] {
