@@ -62,7 +62,7 @@ pub async fn serve(config: Config, sources: Sources) -> anyhow::Result<()> {
     let stop = CancellationToken::new();
     let mut running = Running::new(config.serve.drain_timeout);
     let served = running.start_queues(&config, &redis, &webhooks, &stop);
-    let _watchdog = service::watch_over(&served);
+    let _watchdog = service::watch_over(&served, &config.redis, &stop);
     let http = match listen(&config.http, &redis, served, &stop).await {
         Ok(http) => http,
         Err(cause) => {

@@ -8,6 +8,8 @@ use opentelemetry::global;
 use opentelemetry_otlp::SpanExporter;
 use opentelemetry_sdk::{Resource, trace::SdkTracerProvider};
 
+use crate::scheduler;
+
 /// Sends spans until it is stopped. They wait in a queue of at most 2048, so a collector that is away costs spans, not
 /// deadlines.
 pub(super) struct Traces(SdkTracerProvider);
@@ -30,6 +32,7 @@ impl Traces {
         let provider =
             SdkTracerProvider::builder().with_batch_exporter(exporter).with_resource(resource).build();
         global::set_tracer_provider(provider.clone());
+        scheduler::start_spans();
         Ok(Some(Self(provider)))
     }
 

@@ -10,7 +10,7 @@ use axum::{
 use futures_util::future::join_all;
 use http::header;
 
-use super::{Api, queues::overdue};
+use super::Api;
 use crate::{
     queue::Counts,
     scheduler::{Fate, Histogram, Losses, Pulse, Totals},
@@ -28,7 +28,7 @@ const GAUGES: [Gauge; 6] = [
     (
         "oldest_overdue_seconds",
         "How long ago the oldest deadline passed that was not claimed yet.",
-        |counts| overdue(counts).as_secs_f64(),
+        |counts| counts.overdue().as_secs_f64(),
     ),
     ("paused", "1 while nothing may be claimed.", |counts| f64::from(u8::from(counts.paused))),
 ];

@@ -164,6 +164,8 @@ struct Shared {
     live: dashboard::Live,
     /// Who is logged in to it.
     sessions: dashboard::Sessions,
+    /// What its actions say.
+    flash: dashboard::Flash,
     /// True if it offers and takes no actions.
     read_only: bool,
     /// True if connections speak TLS.
@@ -194,6 +196,7 @@ impl Api {
             waiting,
             live: dashboard::Live::default(),
             sessions: dashboard::Sessions::default(),
+            flash: dashboard::Flash::default(),
             read_only: config.read_only,
             tls: config.tls.is_some(),
         }))

@@ -1,7 +1,5 @@
 //! `/v1/queues`: how much is where; pause and resume.
 
-use std::time::Duration;
-
 use axum::{extract, response::Response};
 use futures_util::future::try_join_all;
 use http::StatusCode;
@@ -10,7 +8,6 @@ use utoipa::ToSchema;
 
 use super::{Api, Served, deadlines::json, extract::OnQueue, problem::Problem, schema::OneQueue};
 use crate::{
-    queue::Counts,
     scheduler::Losses,
     types::{DueAt, QueueName},
 };
@@ -51,11 +48,6 @@ pub(super) struct Queues {
     queues: Vec<Queue>,
 }
 
-/// How long ago the oldest deadline passed that was not claimed yet.
-pub(super) fn overdue(counts: &Counts) -> Duration {
-    counts.next_due_at.map_or(Duration::ZERO, |due_at| counts.now.since(due_at))
-}
-
 async fn look_at(served: &Served) -> crate::Result<Queue> {
     let counts = served.queue.counts().await?;
     let Losses { data_lost, rolled_back } = served.pulse.losses();
@@ -68,7 +60,7 @@ async fn look_at(served: &Served) -> crate::Result<Queue> {
         leased: counts.leased,
         dead: counts.dead,
         next_due_at: counts.next_due_at,
-        overdue_ms: overdue(&counts).as_millis() as u64,
+        overdue_ms: counts.overdue().as_millis() as u64,
         data_losses: data_lost + rolled_back,
     })
 }

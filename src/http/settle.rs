@@ -118,7 +118,7 @@ pub(super) async fn ack(
     served.check_pull()?;
     let leases = leases(deliveries);
     let answers = served.queue.ack(&leases).await?;
-    served.count(Fate::Done, &answers);
+    served.pulse.meter().answered(Fate::Done, &answers);
     Ok(settled(&leases, answers))
 }
 
@@ -179,13 +179,6 @@ pub(super) async fn retry(
 }
 
 impl Served {
-    /// Counts what became of deliveries.
-    fn count(&self, fate: Fate, answers: &[Settled]) {
-        let stale = answers.iter().filter(|answer| **answer == Settled::Stale).count();
-        self.pulse.meter().settled(fate, answers.len() - stale);
-        self.pulse.meter().settled(Fate::Stale, stale);
-    }
-
     /// Without a delay the backoff counts, and for that the failures so far.
     async fn retry_of(&self, Failed { id, token, error, delay }: Failed) -> crate::Result<Retry> {
         let delay = match delay {
@@ -284,6 +277,6 @@ pub(super) async fn bury(
         error,
     });
     let answers = served.queue.bury(&rejected.collect::<Vec<_>>()).await?;
-    served.count(Fate::Dead, &answers);
+    served.pulse.meter().answered(Fate::Dead, &answers);
     Ok(settled(&leases, answers))
 }

@@ -1,10 +1,9 @@
-//! The verbs of those who look after a queue: show, list, counts, retry_dead, delete_dead,
-//! trim_dead.
+//! The verbs of those who look at a queue: show, list, counts, coming; and pause.
 
 use std::time::Duration;
 
 use super::{
-    Counts, Cursor, MAX_IDS_PER_CALL, Page, Queue, Settled, Shown, ShownLease, State,
+    Counts, Cursor, MAX_IDS_PER_CALL, Page, Queue, Shown, ShownLease, State,
     reply::{Record, Reply, due_of, natural},
     scripts,
 };
@@ -23,6 +22,18 @@ pub struct Coming {
     pub step: Duration,
     /// How many deadlines are in each, the nearest first. What is due already is in none.
     pub counts: Vec<u64>,
+}
+
+impl Counts {
+    /// A queue is late if its oldest deadline passed longer ago than this: a poll interval, and what a busy machine
+    /// needs beside it.
+    pub const LATE: Duration = Duration::from_secs(2);
+
+    /// How long ago the oldest deadline passed that was not claimed yet.
+    #[must_use]
+    pub fn overdue(&self) -> Duration {
+        self.next_due_at.map_or(Duration::ZERO, |due_at| self.now.since(due_at))
+    }
 }
 
 impl Queue {
@@ -189,31 +200,6 @@ impl Queue {
         self.changed(call).await
     }
 
-    /// Schedules dead ids again, due now, with all attempts before them; stale means that it was not dead.
-    ///
-    /// # Errors
-    /// If Redis refuses.
-    pub async fn retry_dead(&self, ids: &[Id]) -> Result<Vec<Settled>> {
-        self.settle(ids, MAX_IDS_PER_CALL, |step| self.timed(&scripts::RETRY_DEAD).args(names(step))).await
-    }
-
-    /// Removes dead ids for good; stale means that it was not dead.
-    ///
-    /// # Errors
-    /// If Redis refuses.
-    pub async fn delete_dead(&self, ids: &[Id]) -> Result<Vec<Settled>> {
-        self.settle(ids, MAX_IDS_PER_CALL, |step| self.script(&scripts::DELETE_DEAD).args(names(step))).await
-    }
-
-    /// Removes for good at most 1000 ids that have been dead for longer than `retention`; answers how many.
-    ///
-    /// # Errors
-    /// If Redis refuses.
-    pub async fn trim_dead(&self, retention: Duration) -> Result<u64> {
-        let call = self.timed(&scripts::TRIM_DEAD).arg(retention.as_millis().to_string());
-        self.counted(call.arg(MAX_IDS_PER_CALL)).await
-    }
-
     fn row(&self, id: &[u8], state: State, due_at: Option<DueAt>, record: Record) -> Shown {
         Shown {
             valid_id: std::str::from_utf8(id).ok().and_then(|text| Id::new(text).ok()),
@@ -289,8 +275,4 @@ fn readable(payload: Vec<u8>) -> Option<Payload> {
 
 fn number(score: &[u8]) -> i64 {
     std::str::from_utf8(score).ok().and_then(|text| text.parse::<f64>().ok()).unwrap_or(0.0) as i64
-}
-
-fn names(ids: &[Id]) -> impl Iterator<Item = &str> {
-    ids.iter().map(Id::as_str)
 }

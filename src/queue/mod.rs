@@ -22,6 +22,7 @@ mod adopt;
 mod answers;
 mod canary;
 mod cursor;
+mod dead;
 mod deliver;
 #[cfg(test)]
 pub(crate) mod fuzz;
@@ -41,6 +42,7 @@ pub use answers::{
 };
 pub use canary::{Canary, Sighting, Watched};
 pub use cursor::Cursor;
+pub use dead::DeadVerb;
 pub use inspect::Coming;
 use keys::Keys;
 use redis::Value;

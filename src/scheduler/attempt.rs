@@ -132,7 +132,9 @@ impl Attempt {
             }),
         };
         #[cfg(feature = "otlp")]
-        super::span::delivered(span, timing, &verdict);
+        if let Some(span) = span {
+            super::span::delivered(span, timing, &verdict);
+        }
         Settlement { verdict, lease: claimed.lease, timing: Some(timing) }
     }
 

@@ -17,7 +17,7 @@ use recent::Recent;
 pub use recent::{Minute, Rate};
 
 use crate::{
-    queue::{Delivery, Retried},
+    queue::{Delivery, Retried, Settled},
     types::ServerTime,
 };
 
@@ -160,6 +160,14 @@ impl Meter {
         if count > 0 {
             self.state().settled(fate, count as u64);
         }
+    }
+
+    /// Takes note of what a verb answered; answers how many were stale.
+    pub(crate) fn answered(&self, fate: Fate, answers: &[Settled]) -> usize {
+        let stale = answers.iter().filter(|answer| **answer == Settled::Stale).count();
+        self.settled(fate, answers.len() - stale);
+        self.settled(Fate::Stale, stale);
+        stale
     }
 
     /// Takes note of a claim: of ids that came back because a lease had run out.

@@ -36,6 +36,8 @@ pub use meter::{Fate, Histogram, Meter, Minute, Rate, Totals};
 pub(crate) use poller::{Source, Ticked, run as poll};
 pub use pulse::{Losses, Pulse};
 pub use settings::Settings;
+#[cfg(feature = "otlp")]
+pub(crate) use span::start as start_spans;
 use tokio::{
     sync::{Semaphore, mpsc, watch},
     task::JoinSet,

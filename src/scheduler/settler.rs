@@ -167,7 +167,10 @@ impl Settler {
             acked_whole.map(|counts| {
                 let acked = round.whole.iter().map(|(_, acked)| acked).sum::<usize>();
                 let done = counts.iter().sum();
-                self.note_counts("ack", Fate::Done, done, acked.saturating_sub(done));
+                let stale = acked.saturating_sub(done);
+                self.meter.settled(Fate::Done, done);
+                self.meter.settled(Fate::Stale, stale);
+                self.log_stale("ack", stale);
                 round.whole.clear();
             }),
             retried.map(|answers| {
@@ -188,14 +191,11 @@ impl Settler {
     }
 
     fn note(&self, verb: &'static str, fate: Fate, answers: &[Settled]) {
-        let stale = answers.iter().filter(|answer| **answer == Settled::Stale).count();
-        self.note_counts(verb, fate, answers.len() - stale, stale);
+        self.log_stale(verb, self.meter.answered(fate, answers));
     }
 
     /// Stale is what a second delivery, a cancel, or a repeated call after a lost answer looks like.
-    fn note_counts(&self, verb: &'static str, fate: Fate, count: usize, stale: usize) {
-        self.meter.settled(fate, count);
-        self.meter.settled(Fate::Stale, stale);
+    fn log_stale(&self, verb: &'static str, stale: usize) {
         if stale > 0 {
             tracing::warn!(queue = %self.queue.name(), verb, stale, "stale: the lease was lost or the id cancelled");
         }

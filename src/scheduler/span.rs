@@ -1,10 +1,11 @@
 //! A span for each delivery, for those who collect traces. It is made when the handler has ended, so that what runs carries
-//! nothing along; where no collector is configured, the global tracer drops it.
+//! nothing along; where no collector is configured, nothing is made.
 
-use std::time::SystemTime;
+use std::{sync::OnceLock, time::SystemTime};
 
 use opentelemetry::{
-    Context, KeyValue, global,
+    Context, KeyValue,
+    global::{self, BoxedTracer},
     trace::{
         Link, Span as _, SpanContext, SpanId, SpanKind, Status, TraceFlags, TraceId, TraceState, Tracer as _,
     },
@@ -13,14 +14,20 @@ use opentelemetry::{
 use super::{Timing, settler::Verdict};
 use crate::queue::{Delivery, Rejected, TraceParent};
 
-/// The name of the instrumentation, and of its spans.
-const TRACER: &str = "overdue";
+/// The name of all of them.
 const SPAN: &str = "overdue deliver";
+
+/// What makes spans, once a collector is known.
+static TRACER: OnceLock<BoxedTracer> = OnceLock::new();
+
+/// Makes spans from here on, by the tracer provider that is the global one now.
+pub(crate) fn start() {
+    TRACER.get_or_init(|| global::tracer("overdue"));
+}
 
 /// Tells of a handler that has just ended. A span of its own with a link to that of the registration, not a child: half
 /// an hour may lie between.
 pub(super) fn delivered(span: Unfinished, timing: Timing, verdict: &Verdict) {
-    let tracer = global::tracer(TRACER);
     let ended = SystemTime::now();
     let (outcome, status) = match verdict {
         Verdict::Ack(_) => ("done", Status::Ok),
@@ -33,32 +40,36 @@ pub(super) fn delivered(span: Unfinished, timing: Timing, verdict: &Verdict) {
     if let Some(lateness) = timing.lateness {
         attributes.push(KeyValue::new("overdue.lateness_ms", lateness.as_secs_f64() * 1e3));
     }
-    let mut made = tracer
+    let mut made = span
+        .tracer
         .span_builder(SPAN)
         .with_kind(SpanKind::Consumer)
         .with_start_time(ended - timing.took)
         .with_attributes(attributes)
         .with_links(span.registration.map(Link::with_context).into_iter().collect())
-        .start_with_context(&tracer, &Context::new());
+        .start_with_context(span.tracer, &Context::new());
     made.set_status(status);
     made.end_with_timestamp(ended);
 }
 
 /// What a span tells of a delivery, which its verdict may take along.
 pub(super) struct Unfinished {
+    tracer: &'static BoxedTracer,
     attributes: Vec<KeyValue>,
     registration: Option<SpanContext>,
 }
 
 impl Unfinished {
-    pub(super) fn of(delivery: &Delivery) -> Self {
+    /// None if nobody collects spans.
+    pub(super) fn of(delivery: &Delivery) -> Option<Self> {
+        let tracer = TRACER.get()?;
         let attributes = vec![
             KeyValue::new("overdue.queue", delivery.queue.to_string()),
             KeyValue::new("overdue.id", delivery.id.to_string()),
             KeyValue::new("overdue.attempt", i64::from(delivery.attempt)),
             KeyValue::new("overdue.due_at", delivery.due_at.to_string()),
         ];
-        Self { attributes, registration: delivery.traceparent.as_ref().and_then(context) }
+        Some(Self { tracer, attributes, registration: delivery.traceparent.as_ref().and_then(context) })
     }
 }
 

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::support::http::Site;
+use crate::support::{eventually, http::Site};
 
 const HOSTILE: &str = "<b onclick=alert(1)>&amp;";
 
@@ -38,6 +38,27 @@ async fn orders_are_listed_by_status_and_their_fields_are_text() {
     let deadline = page(&format!("/queues/{name}/id?id=42")).await;
     assert!(deadline.contains("change with their orders") && !deadline.contains("Fire now"), "{deadline}");
     assert_eq!(site.caller.get("/orders/nowhere").await.status, 404);
+    site.serve.stop().await;
+}
+
+#[tokio::test]
+async fn what_is_dead_in_a_queue_of_orders_can_be_deleted() {
+    let site = Site::new("order", "").await;
+    let name = site.rig.name().to_string();
+    // Without an order of that id it cannot expire, so it goes to the dead set.
+    site.rig.zadd("ghost", 1_767_225_600_000_i64).await;
+    let path = format!("/queues/{name}/id?id=ghost");
+    eventually("it is dead", async || site.caller.get(&path).await.text.contains("Delete it").then_some(()))
+        .await;
+    let form = |action: &'static str| {
+        let request =
+            site.caller.request("POST", &path).header("content-type", "application/x-www-form-urlencoded");
+        request.body(format!("action={action}")).send()
+    };
+    assert_eq!(form("cancel").await.unwrap().status(), 409);
+    let deleted = form("delete").await.unwrap();
+    assert!(deleted.text().await.unwrap().contains("Deleted."), "the page that it leads to says so");
+    assert_eq!(site.rig.counts().await.unwrap().dead, 0);
     site.serve.stop().await;
 }
 

@@ -7,39 +7,22 @@ use super::filter::Wanted;
 use crate::{
     cli::{output::progress_bar, pace::Pace},
     error::Result,
-    queue::{Queue, Settled},
+    queue::{DeadVerb, Queue},
     types::Id,
 };
 
-/// What to do with dead ids.
-#[derive(Clone, Copy)]
-pub(super) enum Verb {
-    Retry,
-    Delete,
-}
-
-impl Verb {
-    /// As the report words it.
-    pub(super) fn past(self) -> &'static str {
-        match self {
-            Self::Retry => "retried",
-            Self::Delete => "deleted",
-        }
-    }
-
-    async fn apply(self, queue: &Queue, ids: &[Id]) -> Result<usize> {
-        let answers = match self {
-            Self::Retry => queue.retry_dead(ids).await?,
-            Self::Delete => queue.delete_dead(ids).await?,
-        };
-        Ok(answers.iter().filter(|answer| **answer == Settled::Done).count())
+/// As the report words it.
+pub(super) fn past(verb: DeadVerb) -> &'static str {
+    match verb {
+        DeadVerb::Retry => "retried",
+        DeadVerb::Delete => "deleted",
     }
 }
 
 /// A verb on many ids, and what has become of them so far.
 pub(super) struct Bulk<'a> {
     queue: &'a Queue,
-    verb: Verb,
+    verb: DeadVerb,
     pace: Pace,
     dry_run: bool,
     /// How many were done.
@@ -49,7 +32,7 @@ pub(super) struct Bulk<'a> {
 }
 
 impl<'a> Bulk<'a> {
-    pub(super) fn new(queue: &'a Queue, verb: Verb, rate: Option<u32>, dry_run: bool) -> Self {
+    pub(super) fn new(queue: &'a Queue, verb: DeadVerb, rate: Option<u32>, dry_run: bool) -> Self {
         // Looking needs no rate.
         let pace = Pace::new(rate.filter(|_| !dry_run));
         Self { queue, verb, pace, dry_run, count: 0, unreadable: 0 }
@@ -94,11 +77,11 @@ impl<'a> Bulk<'a> {
             return Ok(());
         }
         self.pace.wait_for(ids.len()).await;
-        self.count += self.verb.apply(self.queue, ids).await?;
+        self.count += self.queue.apply_to_dead(self.verb, ids).await?;
         Ok(())
     }
 
     fn stopped(&self) -> String {
-        format!("stopped with {} {}; running again is safe", self.count, self.verb.past())
+        format!("stopped with {} {}; running again is safe", self.count, past(self.verb))
     }
 }

@@ -4,7 +4,7 @@ mod bulk;
 mod filter;
 
 use anyhow::bail;
-use bulk::{Bulk, Verb};
+use bulk::{Bulk, past};
 use clap::{ArgGroup, Args, Subcommand};
 use filter::{Filter, Wanted};
 use indicatif::ProgressBar;
@@ -15,7 +15,7 @@ use super::{
     list::{self, Paging},
 };
 use crate::{
-    queue::State,
+    queue::{DeadVerb, State},
     types::{Id, QueueName},
 };
 
@@ -81,14 +81,14 @@ impl Dead {
                 })
                 .await
             }
-            Self::Retry(which) => which.run(context, Verb::Retry).await,
-            Self::Delete(which) => which.run(context, Verb::Delete).await,
+            Self::Retry(which) => which.run(context, DeadVerb::Retry).await,
+            Self::Delete(which) => which.run(context, DeadVerb::Delete).await,
         }
     }
 }
 
 impl Which {
-    async fn run(&self, context: &Context, verb: Verb) -> anyhow::Result<()> {
+    async fn run(&self, context: &Context, verb: DeadVerb) -> anyhow::Result<()> {
         let queue = context.existing_queue(&self.queue).await?;
         let mut bulk = Bulk::new(&queue, verb, self.rate, self.dry_run);
         if self.ids.is_empty() || self.dry_run {
@@ -98,7 +98,7 @@ impl Which {
             bulk.these(&self.ids).await?;
         }
 
-        let (result, count) = (verb.past(), bulk.count);
+        let (result, count) = (past(verb), bulk.count);
         let not_found = self.ids.len().saturating_sub(count);
         let report = Report { queue: &self.queue, result, count, not_found, dry_run: self.dry_run };
         let would_be = if self.dry_run { "would be " } else { "" };

@@ -17,8 +17,6 @@ use crate::{
     types::{DueAt, ServerTime, shortened},
 };
 
-/// Late is what is overdue for longer, as on the dashboard.
-const LATE: Duration = Duration::from_secs(2);
 /// As much of an error as a line can show.
 const ERROR_CHARS: usize = 200;
 
@@ -63,22 +61,18 @@ fn paint(style: Style, colour: Color, colours: bool) -> Style {
     if colours { style.fg(colour) } else { style }
 }
 
-fn overdue(counts: &Counts) -> Duration {
-    counts.next_due_at.map_or(Duration::ZERO, |due_at| counts.now.since(due_at))
-}
-
 fn state(counts: Option<&Counts>) -> (&'static str, Color) {
     match counts {
         None => ("?", Color::DarkGray),
         Some(counts) if counts.paused => ("paused", Color::Yellow),
-        Some(counts) if overdue(counts) > LATE => ("late", Color::Red),
+        Some(counts) if counts.overdue() > Counts::LATE => ("late", Color::Red),
         Some(_) => ("on time", Color::Green),
     }
 }
 
 fn verdict(lines: &[Line]) -> (String, Color) {
     let late: Vec<&Line> = lines.iter().filter(|line| state(line.counts.as_ref()).0 == "late").collect();
-    let oldest = late.iter().filter_map(|line| line.counts.as_ref()).map(overdue).max();
+    let oldest = late.iter().filter_map(|line| line.counts.as_ref()).map(Counts::overdue).max();
     if let Some(oldest) = oldest {
         let names: Vec<&str> = late.iter().map(|line| line.queue.as_str()).collect();
         return (format!("LATE by {}: {}", whole(oldest), names.join(", ")), Color::Red);
@@ -118,7 +112,7 @@ fn list(frame: &mut Frame<'_>, area: Rect, screen: &Screen, colours: bool) {
 
 fn numbers(counts: &Counts) -> [String; 6] {
     let next = counts.next_due_at.map_or_else(|| "-".to_owned(), |at| from_now(at, counts.now));
-    let overdue = overdue(counts);
+    let overdue = counts.overdue();
     [
         if overdue.is_zero() { "-".to_owned() } else { whole(overdue) },
         counts.due.to_string(),

@@ -18,16 +18,15 @@ use super::{
 };
 use crate::{
     error::Result,
-    queue::{Counts, MAX_IDS_PER_CALL, Queue, Settled, State},
-    types::Id,
+    queue::{Counts, DeadVerb, Queue, State},
 };
 
 /// Ids that a part of the view of a queue shows.
 const ROWS: usize = 20;
 /// How often the thread that reads keys sees whether anybody wants them still.
 const KEY_STEP: Duration = Duration::from_millis(100);
-/// Calls that retry what is dead, at most: 50,000 ids. Who has more presses the key again.
-const MAX_CALLS: usize = 50;
+/// Pages of 1000 dead ids that one key retries. Who has more presses it again.
+const MAX_PAGES: usize = 50;
 
 /// Runs until it is quit. The terminal is as it was before, however this ends.
 pub(super) async fn run(queues: Vec<Queue>, every: Duration) -> anyhow::Result<()> {
@@ -80,8 +79,10 @@ fn keys() -> mpsc::Receiver<Option<KeyCode>> {
     let (tell, told) = mpsc::channel(16);
     thread::spawn(move || {
         while !tell.is_closed() {
-            if !matches!(event::poll(KEY_STEP), Ok(true)) {
-                continue;
+            match event::poll(KEY_STEP) {
+                Ok(true) => {}
+                Ok(false) => continue,
+                Err(_) => return,
             }
             let key = match event::read() {
                 Ok(Event::Key(key)) if key.kind == KeyEventKind::Release => continue,
@@ -134,21 +135,9 @@ async fn act(deed: &Deed, queues: &[Queue]) -> Result<String> {
             queue.pause(*paused).await?;
             format!("{name} is {}.", if *paused { "paused" } else { "resumed" })
         }
-        Deed::RetryDead(_) => format!("{} of {name} are due now.", retry_dead(queue).await?),
-    })
-}
-
-async fn retry_dead(queue: &Queue) -> Result<usize> {
-    let (mut count, mut cursor) = (0, None);
-    for _ in 0..MAX_CALLS {
-        let page = queue.list(State::Dead, MAX_IDS_PER_CALL, cursor.as_ref()).await?;
-        let ids: Vec<Id> = page.rows.into_iter().filter_map(|row| row.valid_id).collect();
-        let answers = queue.retry_dead(&ids).await?;
-        count += answers.iter().filter(|answer| **answer == Settled::Done).count();
-        cursor = page.next;
-        if cursor.is_none() {
-            break;
+        Deed::RetryDead(_) => {
+            let count = queue.apply_to_all_dead(DeadVerb::Retry, MAX_PAGES, |_| true).await?;
+            format!("{count} of {name} are due now.")
         }
-    }
-    Ok(count)
+    })
 }

@@ -58,9 +58,9 @@ struct QueueStats {
 
 impl QueueStats {
     fn new(queue: &QueueName, counts: &Counts) -> Self {
-        let Counts { scheduled, due, leased, dead, lost_leases, impossible, next_due_at, paused, now } =
+        let Counts { scheduled, due, leased, dead, lost_leases, impossible, next_due_at, paused, .. } =
             *counts;
-        let overdue_ms = next_due_at.map_or(0, |due_at| now.since(due_at).as_millis() as u64);
+        let overdue_ms = counts.overdue().as_millis() as u64;
         let queue = queue.clone();
         Self { queue, scheduled, due, leased, dead, lost_leases, impossible, next_due_at, overdue_ms, paused }
     }

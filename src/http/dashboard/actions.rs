@@ -3,21 +3,22 @@
 
 use std::time::Duration;
 
-use axum::response::Response;
+use axum::{extract::State, response::Response};
 
 use super::{Failed, Form, On, Viewer, id, words};
 use crate::{
     duration,
     http::{
-        Served,
+        Api, Served,
         problem::{Kind, Problem},
     },
     queue::{Cancelled, Due, Expected, Rescheduled, Settled},
-    types::Id,
+    types::{DueAt, Id},
 };
 
 /// `pause` and `resume`.
 pub(super) async fn on_queue(
+    State(api): State<Api>,
     viewer: Viewer,
     On { served, params }: On,
     Form(mut form): Form,
@@ -40,29 +41,33 @@ pub(super) async fn on_queue(
         (false, true) => "Resumed.",
         (false, false) => "It was not paused.",
     };
-    Ok(words::see_other(&words::url(&format!("/queues/{queue}"), &[("done", done)])))
+    Ok(words::see_other(&api.flash.url(&format!("/queues/{queue}"), &[], done)))
 }
 
 /// `fire`, `reschedule`, `cancel`, `retry` and `delete`.
 pub(super) async fn on_id(
+    State(api): State<Api>,
     viewer: Viewer,
     On { served, mut params }: On,
     Form(mut form): Form,
 ) -> Result<Response, Failed> {
     viewer.check_may_act()?;
-    served.check_writable()?;
     let id = Id::new(params.words("id", 300)?.unwrap_or_default())?;
     params.no_more()?;
     let action = form.words("action", 20)?.unwrap_or_default();
-    let delay = form.words("in", 50)?;
+    let (delay, seen) = (form.words("in", 50)?, form.take::<DueAt>("seen")?);
     form.no_more()?;
+    // As under `/v1`: what is dead is retried and deleted in queues of orders, too.
+    if !matches!(action.as_str(), "retry" | "delete") {
+        served.check_writable()?;
+    }
     let done = match action.as_str() {
-        "fire" => reschedule(&served, &id, Duration::ZERO).await?,
+        "fire" => reschedule(&served, &id, Duration::ZERO, seen).await?,
         "reschedule" => {
             let delay = delay.unwrap_or_default();
             let delay = duration::parse(delay.trim())
                 .map_err(|cause| Problem::new(Kind::InvalidValue, cause).field("in"))?;
-            reschedule(&served, &id, delay).await?
+            reschedule(&served, &id, delay, seen).await?
         }
         "cancel" => cancel(&served, &id).await?,
         "retry" => settled(&served.queue.retry_dead(std::slice::from_ref(&id)).await?, "It is due now."),
@@ -70,11 +75,17 @@ pub(super) async fn on_id(
         _ => return Err(no_such_action(&action).into()),
     };
     tracing::info!(who = viewer.who(), queue = %served.name(), %id, action, done, "dashboard");
-    Ok(words::see_other(&id::address(&served, &id, &[("done", done)])))
+    Ok(words::see_other(&api.flash.url(&id::path(&served), &[("id", id.as_str())], done)))
 }
 
-async fn reschedule(served: &Served, id: &Id, delay: Duration) -> Result<&'static str, Failed> {
-    Ok(match served.queue.reschedule(id, Due::In(delay), Expected::Anything).await? {
+async fn reschedule(
+    served: &Served,
+    id: &Id,
+    delay: Duration,
+    seen: Option<DueAt>,
+) -> Result<&'static str, Failed> {
+    let expected = seen.map_or(Expected::Anything, Expected::At);
+    Ok(match served.queue.reschedule(id, Due::In(delay), expected).await? {
         Rescheduled::Moved { .. } if delay.is_zero() => "It is due now.",
         Rescheduled::Moved { .. } => "Rescheduled.",
         Rescheduled::NotFound => "It is no longer in the queue.",

@@ -1,17 +1,17 @@
 //! `/queues/{queue}/dead`: retry or delete many dead ids, after a look at how many that are.
 
-use axum::response::Response;
+use axum::{extract::State, response::Response};
 use maud::html;
 
 use super::{Failed, Form, On, Viewer, actions::no_such_action, layout, words};
 use crate::{
-    http::Served,
-    queue::{Cursor, MAX_IDS_PER_CALL, Settled, Shown, State as IdState},
-    types::{Id, MAX_ID_BYTES},
+    http::{Api, Served, extract::Params},
+    queue::{Cursor, DeadVerb, MAX_IDS_PER_CALL, Shown, State as IdState},
+    types::MAX_ID_BYTES,
 };
 
-/// How many ids a preview looks at, and an action goes through: 50 calls. What is beyond waits for the next one.
-const MAX_CALLS: usize = 50;
+/// Pages of 1000 ids that a preview looks at, and an action goes through. What is beyond waits for the next one.
+const MAX_PAGES: usize = 50;
 /// How many a preview names.
 const NAMED: usize = 10;
 
@@ -21,6 +21,17 @@ struct Filter {
     prefix: String,
 }
 
+/// What a query or a form asks for.
+fn wanted(mut params: Params) -> Result<(DeadVerb, Filter), Failed> {
+    let verb = read(&params.words("action", 20)?.unwrap_or_default())?;
+    let filter = Filter {
+        reason: params.words("reason", 100)?.unwrap_or_default(),
+        prefix: params.words("prefix", MAX_ID_BYTES)?.unwrap_or_default(),
+    };
+    params.no_more()?;
+    Ok((verb, filter))
+}
+
 impl Filter {
     fn fits(&self, row: &Shown) -> bool {
         (self.reason.is_empty() || row.reason.as_deref() == Some(&self.reason))
@@ -28,27 +39,20 @@ impl Filter {
     }
 }
 
-/// What to do.
-#[derive(Clone, Copy)]
-enum Action {
-    Retry,
-    Delete,
+/// The verb that a form names.
+fn read(word: &str) -> Result<DeadVerb, Failed> {
+    match word {
+        "retry" => Ok(DeadVerb::Retry),
+        "delete" => Ok(DeadVerb::Delete),
+        _ => Err(no_such_action(word).into()),
+    }
 }
 
-impl Action {
-    fn read(word: &str) -> Result<Self, Failed> {
-        match word {
-            "retry" => Ok(Self::Retry),
-            "delete" => Ok(Self::Delete),
-            _ => Err(no_such_action(word).into()),
-        }
-    }
-
-    fn words(self) -> (&'static str, &'static str, &'static str) {
-        match self {
-            Self::Retry => ("retry", "Retry", "due now"),
-            Self::Delete => ("delete", "Delete", "deleted for good"),
-        }
+/// Its word, its title, and what ids are then.
+fn told(verb: DeadVerb) -> (&'static str, &'static str, &'static str) {
+    match verb {
+        DeadVerb::Retry => ("retry", "Retry", "due now"),
+        DeadVerb::Delete => ("delete", "Delete", "deleted for good"),
     }
 }
 
@@ -60,17 +64,11 @@ struct Found {
 }
 
 /// How many it would be, and the question whether to do it.
-pub(super) async fn preview(viewer: Viewer, On { served, mut params }: On) -> Result<Response, Failed> {
+pub(super) async fn preview(viewer: Viewer, On { served, params }: On) -> Result<Response, Failed> {
     viewer.check_may_act()?;
-    served.check_writable()?;
-    let action = Action::read(&params.words("action", 20)?.unwrap_or_default())?;
-    let filter = Filter {
-        reason: params.words("reason", 100)?.unwrap_or_default(),
-        prefix: params.words("prefix", MAX_ID_BYTES)?.unwrap_or_default(),
-    };
-    params.no_more()?;
+    let (verb, filter) = wanted(params)?;
     let found = find(&served, &filter).await?;
-    let (word, title, become_) = action.words();
+    let (word, title, become_) = told(verb);
     let name = served.name();
     let (queue_path, path) = (format!("/queues/{name}"), format!("/queues/{name}/dead"));
     let (count, more) = (words::ids(found.count), if found.more { " at least" } else { "" });
@@ -100,31 +98,26 @@ pub(super) async fn preview(viewer: Viewer, On { served, mut params }: On) -> Re
 }
 
 pub(super) async fn run(
+    State(api): State<Api>,
     viewer: Viewer,
     On { served, params }: On,
-    Form(mut form): Form,
+    Form(form): Form,
 ) -> Result<Response, Failed> {
     viewer.check_may_act()?;
-    served.check_writable()?;
     params.no_more()?;
-    let action = Action::read(&form.words("action", 20)?.unwrap_or_default())?;
-    let filter = Filter {
-        reason: form.words("reason", 100)?.unwrap_or_default(),
-        prefix: form.words("prefix", MAX_ID_BYTES)?.unwrap_or_default(),
-    };
-    form.no_more()?;
-    let count = apply(&served, &filter, action).await?;
-    let (word, _, become_) = action.words();
+    let (verb, filter) = wanted(form)?;
+    let count = served.queue.apply_to_all_dead(verb, MAX_PAGES, |row| filter.fits(row)).await? as u64;
+    let (word, _, become_) = told(verb);
     let queue = served.name();
     tracing::info!(who = viewer.who(), %queue, action = format_args!("{word}_dead"), count, "dashboard");
     let are = if count == 1 { "is" } else { "are" };
     let done = format!("{} {are} {become_}.", words::ids(count));
-    Ok(words::see_other(&words::url(&format!("/queues/{queue}"), &[("done", &done)])))
+    Ok(words::see_other(&api.flash.url(&format!("/queues/{queue}"), &[], &done)))
 }
 
 async fn find(served: &Served, filter: &Filter) -> crate::Result<Found> {
     let (mut found, mut cursor) = (Found { count: 0, first: Vec::new(), more: false }, None::<Cursor>);
-    for _ in 0..MAX_CALLS {
+    for _ in 0..MAX_PAGES {
         let keep = |row: &Shown| filter.fits(row);
         let page = served.queue.list_where(IdState::Dead, MAX_IDS_PER_CALL, cursor.as_ref(), keep).await?;
         found.count += page.rows.len() as u64;
@@ -136,25 +129,4 @@ async fn find(served: &Served, filter: &Filter) -> crate::Result<Found> {
         }
     }
     Ok(Found { more: true, ..found })
-}
-
-/// Ids that leave the set do not shift those behind the cursor: it is a place, not a number.
-async fn apply(served: &Served, filter: &Filter, action: Action) -> crate::Result<u64> {
-    let (mut count, mut cursor) = (0, None::<Cursor>);
-    for _ in 0..MAX_CALLS {
-        let keep = |row: &Shown| filter.fits(row);
-        let page = served.queue.list_where(IdState::Dead, MAX_IDS_PER_CALL, cursor.as_ref(), keep).await?;
-        // What is no id within the contract cannot fire, and nothing here can name it.
-        let ids: Vec<Id> = page.rows.into_iter().filter_map(|row| row.valid_id).collect();
-        let answers = match action {
-            Action::Retry => served.queue.retry_dead(&ids).await?,
-            Action::Delete => served.queue.delete_dead(&ids).await?,
-        };
-        count += answers.iter().filter(|answer| **answer == Settled::Done).count() as u64;
-        cursor = page.next;
-        if cursor.is_none() {
-            break;
-        }
-    }
-    Ok(count)
 }

@@ -1,25 +1,29 @@
 //! `/queues/{queue}/id?id=…`: the whole story of an id.
 
-use axum::response::Response;
+use axum::{extract::State, response::Response};
 use maud::{Markup, html};
 
 use super::{Failed, On, Viewer, layout, queue::age, words};
 use crate::{
-    http::Served,
+    http::{Api, Served},
     queue::{Shown, State as IdState},
     types::{Id, ServerTime},
 };
 
-/// The address of the page of an id.
-pub(super) fn address(served: &Served, id: &Id, more: &[(&str, &str)]) -> String {
-    words::url(&format!("/queues/{}/id", served.name()), &[&[("id", id.as_str())], more].concat())
+/// The path of the pages of a queue's ids.
+pub(super) fn path(served: &Served) -> String {
+    format!("/queues/{}/id", served.name())
 }
 
-pub(super) async fn page(viewer: Viewer, On { served, mut params }: On) -> Result<Response, Failed> {
-    let flash = params.words("done", 200)?;
+pub(super) async fn page(
+    State(api): State<Api>,
+    viewer: Viewer,
+    On { served, mut params }: On,
+) -> Result<Response, Failed> {
+    let flash = api.flash.take(&mut params)?;
     let text = params.words("id", 300)?.unwrap_or_default();
     params.no_more()?;
-    let id = Id::new(text.trim())?;
+    let id = Id::new(text)?;
     let name = served.name();
     let (shown, counts) = tokio::join!(served.queue.show(&id), served.queue.counts());
     let (shown, now) = (shown?, counts?.now);
@@ -39,8 +43,8 @@ pub(super) async fn page(viewer: Viewer, On { served, mut params }: On) -> Resul
                 }
                 @if viewer.may_act {
                     h2 { "Actions" }
-                    @if served.is_writable() {
-                        (actions(&served, &id, shown.state))
+                    @if served.is_writable() || shown.state == IdState::Dead {
+                        (actions(&served, &id, shown))
                     } @else {
                         p.note { "Deadlines of orders change with their orders." }
                     }
@@ -94,20 +98,25 @@ fn pretty(payload: &str) -> String {
         .unwrap_or_else(|| payload.to_owned())
 }
 
-fn actions(served: &Served, id: &Id, state: IdState) -> Markup {
+fn actions(served: &Served, id: &Id, shown: &Shown) -> Markup {
+    let address = words::url(&path(served), &[("id", id.as_str())]);
+    // What is moved is what was seen: who has moved it meanwhile is told, not overruled.
+    let seen = shown.next_attempt_at.or(shown.due_at);
     let button = |action: &str, label: &str| {
         html! {
-            form method="post" action=(address(served, id, &[])) {
+            form method="post" action=(address) {
+                @if let Some(seen) = seen { input type="hidden" name="seen" value=(seen); }
                 button name="action" value=(action) { (label) }
             }
         }
     };
     html! {
         div.actions {
-            @match state {
+            @match shown.state {
                 IdState::Scheduled => {
                     (button("fire", "Fire now"))
-                    form method="post" action=(address(served, id, &[])) {
+                    form method="post" action=(address) {
+                        @if let Some(seen) = seen { input type="hidden" name="seen" value=(seen); }
                         label for="in" { "Fire in" }
                         input #in name="in" required placeholder="30m" size="8" autocomplete="off";
                         button name="action" value="reschedule" { "Reschedule" }

@@ -19,7 +19,7 @@ use tokio::sync::Mutex;
 
 use super::{Failed, words};
 use crate::{
-    http::{Api, Served, queues::overdue},
+    http::{Api, Served},
     queue::{Counts, State as IdState},
     scheduler::{Minute, Rate},
     types::QueueName,
@@ -31,8 +31,6 @@ const FRESH: Duration = Duration::from_secs(1);
 const INTERVAL: Duration = Duration::from_secs(2);
 /// Retries are counted among so many of the next ids.
 pub(super) const RETRIES_AMONG: usize = 100;
-/// Late is what is overdue for longer: a poll interval, and what a busy machine needs beside it.
-const LATE: Duration = Duration::from_secs(2);
 
 /// One queue at one instant.
 pub(super) struct View {
@@ -88,20 +86,20 @@ impl View {
     }
 
     pub(super) fn overdue(&self) -> Duration {
-        self.counts.as_ref().map_or(Duration::ZERO, overdue)
+        self.counts.as_ref().map_or(Duration::ZERO, Counts::overdue)
     }
 
     pub(super) fn health(&self) -> Health {
         match &self.counts {
             None => Health::Unknown,
             Some(counts) if counts.paused => Health::Paused,
-            Some(_) if self.overdue() > LATE => Health::Late,
+            Some(_) if self.overdue() > Counts::LATE => Health::Late,
             Some(_) => Health::OnTime,
         }
     }
 
-    /// The numbers of a row, by what they are.
-    pub(super) fn numbers(&self) -> [(&'static str, String); 10] {
+    /// Its numbers, the most urgent first: the place that the script knows, the label for people, and the text.
+    pub(super) fn numbers(&self) -> [(&'static str, &'static str, String); 10] {
         let count = |of: fn(&Counts) -> u64| {
             self.counts.as_ref().map_or_else(|| "?".to_owned(), |counts| words::number(of(counts)))
         };
@@ -111,16 +109,20 @@ impl View {
             Some(if overdue.is_zero() { words::from_now(next, counts.now) } else { "now".to_owned() })
         });
         [
-            ("scheduled", count(|counts| counts.scheduled)),
-            ("due", count(|counts| counts.due)),
-            ("leased", count(|counts| counts.leased)),
-            ("retrying", words::number(self.retrying as u64)),
-            ("dead", count(|counts| counts.dead)),
-            ("overdue", if overdue.is_zero() { "–".to_owned() } else { words::span(overdue) }),
-            ("rate", words::rate(self.rate.fired_per_second)),
-            ("p50", words::span_or_dash(self.rate.lateness_p50)),
-            ("p99", words::span_or_dash(self.rate.lateness_p99)),
-            ("next", next.unwrap_or_else(|| "–".to_owned())),
+            (
+                "overdue",
+                "Oldest overdue",
+                if overdue.is_zero() { "–".to_owned() } else { words::span(overdue) },
+            ),
+            ("due", "Due now", count(|counts| counts.due)),
+            ("scheduled", "Scheduled", count(|counts| counts.scheduled)),
+            ("next", "Next deadline", next.unwrap_or_else(|| "–".to_owned())),
+            ("leased", "In flight", count(|counts| counts.leased)),
+            ("retrying", "Retrying", words::number(self.retrying as u64)),
+            ("dead", "Dead", count(|counts| counts.dead)),
+            ("rate", "Fired / s", words::rate(self.rate.fired_per_second)),
+            ("p50", "Late p50", words::span_or_dash(self.rate.lateness_p50)),
+            ("p99", "Late p99", words::span_or_dash(self.rate.lateness_p99)),
         ]
     }
 }
@@ -186,7 +188,7 @@ fn texts(views: &[View]) -> BTreeMap<String, String> {
     for view in views {
         let queue = &view.queue;
         texts.insert(format!("{queue}.health"), view.health().word().to_owned());
-        texts.extend(view.numbers().map(|(name, text)| (format!("{queue}.{name}"), text)));
+        texts.extend(view.numbers().map(|(name, _, text)| (format!("{queue}.{name}"), text)));
     }
     texts
 }

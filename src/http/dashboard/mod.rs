@@ -4,7 +4,7 @@
 //! - this file: the routes, who is looking, and what goes wrong
 //! - `session`: logging in with a token
 //! - `live`: one look at all queues, shared by all who watch, and its stream
-//! - `layout`, `words`, `charts`, `assets`: what pages are made of
+//! - `layout`, `words`, `charts`, `assets`: what pages are made of; `flash`: what an action says on the next one
 //! - `overview`, `queue`, `id`, `orders`: the pages
 //! - `actions`: what can be done on them; `bulk` for many at once
 //!
@@ -15,6 +15,7 @@ mod actions;
 mod assets;
 mod bulk;
 mod charts;
+mod flash;
 mod id;
 mod layout;
 mod live;
@@ -33,6 +34,7 @@ use axum::{
     response::{IntoResponse, Response},
     routing::{get, post},
 };
+pub(super) use flash::Flash;
 use http::{HeaderValue, StatusCode, header, request::Parts};
 pub(super) use live::Live;
 use maud::{Markup, html};

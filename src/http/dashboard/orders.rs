@@ -96,7 +96,7 @@ fn ended(order: &Order) -> Option<DueAt> {
 }
 
 pub(super) async fn order(viewer: Viewer, On { served, mut params }: On) -> Result<Response, Failed> {
-    let id = Id::new(params.words("id", 300)?.unwrap_or_default().trim())?;
+    let id = Id::new(params.words("id", 300)?.unwrap_or_default())?;
     params.no_more()?;
     let (order, counts) = tokio::join!(of(&served)?.get(&id), served.queue.counts());
     let (order, now) = (order?, counts?.now);

@@ -9,26 +9,7 @@ use super::{
 };
 use crate::http::{Api, extract::Params};
 
-/// The columns of numbers, the most urgent first: what they are called in a look, and on the page.
-pub(super) const NUMBERS: [(&str, &str); 10] = [
-    ("overdue", "Oldest overdue"),
-    ("due", "Due now"),
-    ("scheduled", "Scheduled"),
-    ("next", "Next deadline"),
-    ("leased", "In flight"),
-    ("retrying", "Retrying"),
-    ("dead", "Dead"),
-    ("rate", "Fired / s"),
-    ("p50", "Late p50"),
-    ("p99", "Late p99"),
-];
-
-pub(super) async fn page(
-    State(api): State<Api>,
-    viewer: Viewer,
-    mut params: Params,
-) -> Result<Response, Failed> {
-    let flash = params.words("done", 200)?;
+pub(super) async fn page(State(api): State<Api>, viewer: Viewer, params: Params) -> Result<Response, Failed> {
     params.no_more()?;
     let views = api.live.look(&api).await;
     let (health, text) = verdict(&views);
@@ -46,7 +27,7 @@ pub(super) async fn page(
             }
         }
     };
-    Ok(layout::page(&viewer, "Overview", &[], flash.as_deref(), &body))
+    Ok(layout::page(&viewer, "Overview", &[], None, &body))
 }
 
 fn table(views: &[View]) -> Markup {
@@ -58,7 +39,7 @@ fn table(views: &[View]) -> Markup {
                     tr {
                         th scope="col" { "Queue" }
                         th scope="col" { "State" }
-                        @for (_, label) in NUMBERS { th scope="col" { (label) } }
+                        @for (_, label, _) in views.iter().take(1).flat_map(View::numbers) { th scope="col" { (label) } }
                         th scope="col" { "Last hour" }
                     }
                 }
@@ -71,18 +52,16 @@ fn table(views: &[View]) -> Markup {
 }
 
 fn row(view: &View) -> Markup {
-    let (queue, numbers) = (&view.queue, view.numbers());
-    let number = |wanted: &str, label: &str| {
-        let text = numbers.iter().find(|(name, _)| *name == wanted).map_or("", |(_, text)| text.as_str());
-        // On a phone a row is a card, and the label stands before its number.
-        html! { td.number data-label=(label) { span data-live=(format!("{queue}.{wanted}")) { (text) } } }
-    };
+    let queue = &view.queue;
     let key = format!("{queue}.health");
     html! {
         tr data-live-state=(key) data-state=(view.health().word()) {
             th scope="row" { a href=(format!("/queues/{queue}")) { (queue) } span.exact { (view.handler) } }
             td.state { span.badge data-live=(key) { (view.health().word()) } }
-            @for (name, label) in NUMBERS { (number(name, label)) }
+            @for (name, label, text) in view.numbers() {
+                // On a phone a row is a card, and the label stands before its number.
+                td.number data-label=(label) { span data-live=(format!("{queue}.{name}")) { (text) } }
+            }
             td { (charts::last_hour(&view.hour)) }
         }
     }

@@ -6,7 +6,7 @@ use axum::{extract::State, response::Response};
 use maud::{Markup, html};
 use tokio::join;
 
-use super::{Failed, On, Viewer, charts, layout, overview::NUMBERS, words};
+use super::{Failed, On, Viewer, charts, layout, words};
 use crate::{
     http::{Api, Served},
     queue::{Coming, Cursor, Page, Shown, State as IdState},
@@ -30,7 +30,7 @@ pub(super) async fn page(
     viewer: Viewer,
     On { served, mut params }: On,
 ) -> Result<Response, Failed> {
-    let flash = params.words("done", 200)?;
+    let flash = api.flash.take(&mut params)?;
     let state = params.choice::<IdState>("state")?;
     let cursor = params.take::<Cursor>("cursor")?;
     params.no_more()?;
@@ -67,14 +67,8 @@ pub(super) async fn page(
                 span data-live=(format!("{name}.health")) { (view.health().word()) }
             }
             dl.numbers {
-                @let numbers = view.numbers();
-                @for (key, label) in NUMBERS {
-                    div {
-                        dt { (label) }
-                        dd data-live=(format!("{name}.{key}")) {
-                            (numbers.iter().find(|(name, _)| *name == key).map_or("", |(_, text)| text.as_str()))
-                        }
-                    }
+                @for (key, label, text) in view.numbers() {
+                    div { dt { (label) } dd data-live=(format!("{name}.{key}")) { (text) } }
                 }
             }
             figure { figcaption { "Fired in the last hour by this process" } (charts::last_hour(&view.hour)) }
