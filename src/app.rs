@@ -37,8 +37,10 @@ use crate::{
 /// # Errors
 /// If the url cannot be used.
 pub fn find_redis(config: &RedisConfig) -> error::Result<Option<Redis>> {
-    let url = config.url.as_ref().map(|url| url.as_str().to_owned());
-    let url = url.or_else(|| embedded::find(&config.data_dir));
+    if let Some(redis) = Redis::configured(config)? {
+        return Ok(Some(redis));
+    }
+    let url = embedded::find(&config.data_dir);
     url.map(|url| Redis::open(&url, Timeouts::from(config))).transpose()
 }
 
@@ -132,8 +134,8 @@ pub fn webhooks(config: &Config) -> Result<BTreeMap<QueueName, Arc<Webhook>>, Se
 }
 
 async fn redis_to_serve(config: &RedisConfig) -> anyhow::Result<(Redis, Option<Embedded>)> {
-    if let Some(url) = &config.url {
-        return Ok((Redis::open(url.as_str(), Timeouts::from(config))?, None));
+    if let Some(redis) = Redis::configured(config)? {
+        return Ok((redis, None));
     }
     let settings = EmbeddedSettings { data_dir: config.data_dir.clone(), port: config.port };
     let embedded = Embedded::start(settings).await?;
@@ -164,11 +166,7 @@ fn log_start(
     http: Option<&Server>,
 ) {
     let queues = config.queues.keys().map(ToString::to_string).collect::<Vec<_>>().join(",");
-    let redis = match (&config.redis.url, embedded) {
-        (Some(url), _) => url.to_string(),
-        (None, Some(embedded)) => embedded.url().to_owned(),
-        (None, None) => String::new(),
-    };
+    let redis = embedded.map_or_else(|| config.redis.place(), |embedded| embedded.url().to_owned());
     let http = http.map_or_else(|| "none".to_owned(), |http| http.address().to_string());
     let joined = embedded.is_some_and(Embedded::joined);
     let file = config.file.as_ref().map_or_else(|| "none".to_owned(), |file| file.display().to_string());
@@ -218,6 +216,7 @@ impl Running {
         let mut starter = Starter { webhooks, tasks, drain_timeout, stop };
         for (name, queue_config) in &config.queues {
             let queue = Queue::new(redis.clone(), &config.redis.prefix, name.clone());
+            let queue = queue.durable(queue_config.durability);
             let (sender, settings) = watch::channel(Settings::from(queue_config));
             served.extend(starter.start(queue, &settings, queue_config));
             self.settings.insert(name.clone(), sender);

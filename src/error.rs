@@ -31,6 +31,21 @@ pub enum Error {
         found: String,
     },
 
+    /// A write is done, but did not reach what was asked for in time. It may still get there, and it may be lost: say it
+    /// again, as all writes of producers can be.
+    #[error(
+        "written, but not {level} within {waited:?}: {reached}. The write may still exist; say it again, \
+         or look at the replicas and the disk of Redis"
+    )]
+    NotDurable {
+        /// What was asked for: the word of a level of durability.
+        level: &'static str,
+        /// How far it came.
+        reached: String,
+        /// How long it was waited for.
+        waited: Duration,
+    },
+
     /// A script answered in a shape that this version does not know.
     #[error(
         "script `{script}` answered something unexpected ({detail}): \

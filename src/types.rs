@@ -10,8 +10,10 @@ use chrono::{DateTime, NaiveDateTime, SecondsFormat, Utc};
 use serde::{Deserialize, Serialize, Serializer};
 use serde_json::value::RawValue;
 
+mod durability;
 mod queue_name;
 
+pub use durability::{Durability, DurabilityLevel};
 pub use queue_name::{Companion, MAX_QUEUE_NAME_BYTES, QueueName};
 
 use crate::error::Invalid;

@@ -13,7 +13,7 @@ use crate::{
     http::SetupError as HttpSetupError,
     queue::Queue,
     redis::Redis,
-    types::QueueName,
+    types::{Durability, QueueName},
 };
 
 /// Built once from the global flags.
@@ -44,12 +44,12 @@ impl Context {
                 Ok(()) => return Ok(redis),
                 // A socket without a server is what a private Redis that was killed leaves behind.
                 Err(Error::Redis(trouble))
-                    if config.url.is_none() && trouble.kind == TroubleKind::Unreachable => {}
+                    if !config.names_servers() && trouble.kind == TroubleKind::Unreachable => {}
                 Err(cause) => return Err(cause.into()),
             }
         }
         bail!(
-            "no Redis: `redis.url` is not set, and no `overdue serve` runs on {}; start one, or pass --redis-url",
+            "no Redis: none of `redis.url`, `redis.sentinels` and `redis.cluster` is set, and no `overdue serve` runs on {}; start one, or pass --redis-url",
             config.data_dir.display()
         )
     }
@@ -94,7 +94,9 @@ impl Context {
     }
 
     pub(super) async fn queue(&self, name: &QueueName) -> anyhow::Result<Queue> {
-        Ok(Queue::new(self.redis().await?, &self.config.redis.prefix, name.clone()))
+        let queue = Queue::new(self.redis().await?, &self.config.redis.prefix, name.clone());
+        let config = self.config.queues.get(&name.root());
+        Ok(queue.durable(config.map_or(Durability::MEMORY, |config| config.durability)))
     }
 
     /// A queue that must exist: be configured, or have keys in Redis.

@@ -12,13 +12,14 @@ use serde::Serialize;
 
 use super::{
     context::{Context, NotFound},
+    durable::Durable,
     output::{Row, block, or_dash},
 };
 use crate::{
     duration,
     error::Invalid,
     queue::{Cancelled, Due, Expected, Mode, Registration, Rescheduled, Scheduled, Shown, State},
-    types::{DueAt, Id, MAX_PAYLOAD_BYTES, Payload, QueueName, Token},
+    types::{DueAt, DurabilityLevel, Id, MAX_PAYLOAD_BYTES, Payload, QueueName, Token},
 };
 
 /// When: exactly one of both.
@@ -66,6 +67,8 @@ pub(super) struct Schedule {
     /// Change it only if it is scheduled for exactly this time, or `absent`; else fail
     #[arg(long, value_name = "TIME|absent", value_parser = expected)]
     expect: Option<Expected>,
+    #[command(flatten)]
+    durable: Durable,
 }
 
 /// The answer to a change of a deadline.
@@ -80,13 +83,14 @@ struct Changed<'a> {
     due_at: Option<DueAt>,
     #[serde(skip_serializing_if = "Option::is_none")]
     previous_due_at: Option<DueAt>,
+    durability: DurabilityLevel,
 }
 
 impl Schedule {
     pub(super) async fn run(&self, context: &Context) -> anyhow::Result<()> {
         let payload = self.payload.as_deref().map(read_payload).transpose()?;
         let registration = Registration { id: self.id.clone(), due: self.when.due(), payload };
-        let queue = context.queue(&self.queue).await?;
+        let queue = context.queue(&self.queue).await?.durable_at(self.durable.durability);
         let expect = self.expect.unwrap_or_default();
         let answer = queue.schedule(&[registration], self.mode, expect).await?[0];
         let (result, state, due_at, previous_due_at) = match answer {
@@ -96,8 +100,8 @@ impl Schedule {
             Scheduled::Conflict { due_at } => return Err(conflict(&self.id, due_at)),
         };
         context.warn_if_not_served(&self.queue);
-        let changed = Changed { queue: &self.queue, id: &self.id, result, state, due_at, previous_due_at };
-        report(context, &changed)
+        let (durability, queue, id) = (queue.durability(), &self.queue, &self.id);
+        report(context, &Changed { queue, id, result, state, due_at, previous_due_at, durability })
     }
 }
 
@@ -113,19 +117,19 @@ pub(super) struct Reschedule {
     /// Move it only if it is scheduled for exactly this time; else fail
     #[arg(long, value_name = "TIME")]
     expect: Option<DueAt>,
+    #[command(flatten)]
+    durable: Durable,
 }
 
 impl Reschedule {
     pub(super) async fn run(&self, context: &Context) -> anyhow::Result<()> {
-        let (queue, id) = (context.queue(&self.queue).await?, &self.id);
+        let (queue, id) = (context.queue(&self.queue).await?.durable_at(self.durable.durability), &self.id);
         let expect = self.expect.map_or(Expected::Anything, Expected::At);
         match queue.reschedule(id, self.when.due(), expect).await? {
             Rescheduled::Moved { due_at, old } => {
-                let (queue, due_at) = (&self.queue, Some(due_at));
-                report(
-                    context,
-                    &Changed { queue, id, result: "moved", state: None, due_at, previous_due_at: old },
-                )
+                let (durability, queue, due_at) = (queue.durability(), &self.queue, Some(due_at));
+                let (result, state, previous_due_at) = ("moved", None, old);
+                report(context, &Changed { queue, id, result, state, due_at, previous_due_at, durability })
             }
             Rescheduled::NotFound => Err(no_such_id(&self.queue, id)),
             Rescheduled::InFlight => {
@@ -145,6 +149,8 @@ pub(super) struct Cancel {
     /// The ids
     #[arg(required = true)]
     ids: Vec<Id>,
+    #[command(flatten)]
+    durable: Durable,
 }
 
 /// The verdict on one id.
@@ -159,6 +165,7 @@ struct Verdict {
     token: Option<Token>,
     #[serde(skip_serializing_if = "Option::is_none")]
     lease_left_ms: Option<u64>,
+    durability: DurabilityLevel,
 }
 
 impl Row for Verdict {
@@ -173,7 +180,8 @@ impl Row for Verdict {
 impl Cancel {
     pub(super) async fn run(&self, context: &Context) -> anyhow::Result<()> {
         context.warn_if_of_orders(&self.queue);
-        let answers = context.queue(&self.queue).await?.cancel(&self.ids).await?;
+        let queue = context.queue(&self.queue).await?.durable_at(self.durable.durability);
+        let answers = queue.cancel(&self.ids).await?;
         let verdict = |(id, answer): (&Id, &Cancelled)| {
             let (result, due_at, token, left) = match *answer {
                 Cancelled::Cancelled { due_at } => ("cancelled", due_at, None, None),
@@ -184,7 +192,16 @@ impl Cancel {
                 Cancelled::NotFound => ("not_found", None, None, None),
             };
             let lease_left_ms = left.map(|left| left.as_millis() as u64);
-            Verdict { queue: self.queue.clone(), id: id.clone(), result, due_at, token, lease_left_ms }
+            let durability = queue.durability();
+            Verdict {
+                queue: self.queue.clone(),
+                id: id.clone(),
+                result,
+                due_at,
+                token,
+                lease_left_ms,
+                durability,
+            }
         };
         let verdicts: Vec<Verdict> = self.ids.iter().zip(&answers).map(verdict).collect();
         context.output.rows(&verdicts)?;

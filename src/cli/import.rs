@@ -16,7 +16,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use super::{context::Context, csv_lines, ndjson_lines, output::block};
+use super::{context::Context, csv_lines, durable::Durable, ndjson_lines, output::block};
 use crate::{
     duration,
     error::Invalid,
@@ -49,6 +49,8 @@ pub(super) struct Import {
     /// What to do with an id that is there already
     #[arg(long, value_enum, default_value_t = Mode::Keep)]
     mode: Mode,
+    #[command(flatten)]
+    durable: Durable,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -91,7 +93,7 @@ struct Line<'a> {
 impl Import {
     pub(super) async fn run(&self, context: &Context) -> anyhow::Result<()> {
         let (input, bytes) = self.open()?;
-        let queue = context.queue(&self.queue).await?;
+        let queue = context.queue(&self.queue).await?.durable_at(self.durable.durability);
         context.warn_if_not_served(&self.queue);
         let bar = progress_bar(bytes);
         let mut input = BufReader::with_capacity(1 << 20, bar.wrap_read(input));

@@ -8,6 +8,7 @@ mod context;
 mod csv_lines;
 mod dead;
 mod deadlines;
+mod durable;
 mod export;
 #[cfg(test)]
 mod fuzz;

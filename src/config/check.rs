@@ -1,19 +1,23 @@
 //! Raw to checked. What a single layer cannot tell is decided here: bounds, contradictions, closed sets.
 
-use std::{fmt::Display, ops::RangeInclusive, path::PathBuf, time::Duration};
+use std::{fmt::Display, ops::RangeInclusive, time::Duration};
 
 use tracing_subscriber::filter::{EnvFilter, LevelFilter};
 
 use super::{
     Backoff, CircuitBreaker, CommandConfig, ConfigError, HANDLER_TIMEOUT, HandlerConfig, LogConfig,
-    LogFormat, OrderConfig, QueueConfig, RedisConfig, RedisUrl, ServeConfig, WebhookConfig,
+    LogFormat, OrderConfig, QueueConfig, ServeConfig, WebhookConfig,
     origin::Origins,
     raw::{
-        RawBackoff, RawCircuitBreaker, RawDuration, RawHandler, RawLog, RawOrder, RawQueue, RawRedis,
+        RawBackoff, RawCircuitBreaker, RawDurability, RawDuration, RawHandler, RawLog, RawOrder, RawQueue,
         RawServe,
     },
 };
-use crate::{duration, error::Invalid, types::QueueName};
+use crate::{
+    duration,
+    error::Invalid,
+    types::{Durability, DurabilityLevel, QueueName},
+};
 
 const POLL_INTERVAL_BOUNDS: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_secs(3600);
 /// With less, what died in the evening would be gone before anybody looks.
@@ -29,6 +33,7 @@ const MIN_LEASE_POLLS: u32 = 3;
 const MAX_BATCH_SIZE: i64 = 1000;
 const MAX_CONCURRENCY: i64 = 10_000;
 const MAX_RATE_LIMIT: i64 = 1_000_000;
+const MAX_REPLICAS: i64 = 100;
 /// `EX_TEMPFAIL` of sysexits.h: whoever exits with it asks for another attempt.
 const EX_TEMPFAIL: u8 = 75;
 
@@ -36,7 +41,7 @@ type Result<T> = std::result::Result<T, ConfigError>;
 
 /// A section of the merged configuration: it knows the way to its keys, for messages.
 pub(super) struct Section<'a> {
-    origins: &'a Origins,
+    pub(super) origins: &'a Origins,
     path: Vec<&'a str>,
 }
 
@@ -98,41 +103,6 @@ pub(super) fn set<T>(value: Option<T>) -> T {
     value.expect("config/overdue.toml sets every key that has a default")
 }
 
-pub(super) fn redis(raw: RawRedis, section: &Section<'_>) -> Result<RedisConfig> {
-    // Trimmed, because a secret that was mounted as a file ends in a newline.
-    let url = match raw.url.as_deref().map(str::trim) {
-        None | Some("") => None,
-        Some(url) => Some(
-            RedisUrl::new(url).map_err(|invalid| section.bad("url", format!("cannot be used: {invalid}")))?,
-        ),
-    };
-    let port = raw.port.map(|port| section.number("port", port, 1..=i64::from(u16::MAX))).transpose()?;
-    // With the flag there is no private server this time, and its port has nothing to say.
-    let port = port.filter(|_| !section.origins.redis_url_flag);
-    if url.is_some() && port.is_some() {
-        let why = "is the port of a private redis-server, but `redis.url` names a server: remove one of them";
-        return Err(section.clash("port", "url", why));
-    }
-    let data_dir = set(raw.data_dir);
-    if data_dir.is_empty() {
-        return Err(section.bad("data_dir", "is empty; name a directory"));
-    }
-    let prefix = set(raw.prefix);
-    if prefix.is_empty() || prefix.contains(|c: char| "{}".contains(c) || c.is_control() || c.is_whitespace())
-    {
-        let why = "cannot be: a prefix is not empty and has no braces, spaces or control characters";
-        return Err(section.bad("prefix", format!("`{}` {why}", prefix.escape_debug())));
-    }
-    Ok(RedisConfig {
-        url,
-        data_dir: PathBuf::from(data_dir),
-        port,
-        prefix,
-        connect_timeout: section.timeout("connect_timeout", raw.connect_timeout)?,
-        response_timeout: section.timeout("response_timeout", raw.response_timeout)?,
-    })
-}
-
 pub(super) fn log(raw: RawLog, section: &Section<'_>) -> Result<LogConfig> {
     let level = set(raw.level);
     // A lone word that is no level would be a module to the filter, and everything else would fall silent.
@@ -189,9 +159,22 @@ pub(super) fn queue(raw: RawQueue, section: &Section<'_>) -> Result<QueueConfig>
         backoff: backoff(raw.backoff, &section.below("backoff"))?,
         circuit_breaker: circuit_breaker(raw.circuit_breaker, &section.below("circuit_breaker"))?,
         dead_retention: raw.dead_retention.map(|raw| dead_retention(raw, section)).transpose()?,
+        durability: durability(raw.durability, &section.below("durability"))?,
         order: order(raw.order, lease, &section.below("order"))?,
         handler: handler(raw.handler, &section.below("handler"))?,
     })
+}
+
+fn durability(raw: RawDurability, section: &Section<'_>) -> Result<Durability> {
+    let replicas =
+        raw.replicas.map(|count| section.number("replicas", count, 0..=MAX_REPLICAS)).transpose()?;
+    let level = section.one_of("level", &set(raw.level), &DurabilityLevel::ALL)?;
+    if level == DurabilityLevel::Replicated && replicas == Some(0) {
+        let why = "is 0, but `level = \"replicated\"` waits for at least one";
+        return Err(section.clash("replicas", "level", why));
+    }
+    let timeout = section.timeout("timeout", raw.timeout)?;
+    Ok(Durability { level, replicas: replicas.unwrap_or(0), timeout })
 }
 
 fn order(raw: RawOrder, lease: Duration, section: &Section<'_>) -> Result<OrderConfig> {

@@ -87,7 +87,7 @@ fn checked(raw: RawConfig, origins: Origins, queues_configured: bool) -> Result<
         queues.insert(check::queue_name(&name, &origins)?, checked);
     }
     Ok(Config {
-        redis: check::redis(raw.redis, &Section::new(&origins, ["redis"]))?,
+        redis: super::redis::redis(raw.redis, &Section::new(&origins, ["redis"]))?,
         http: http::http(raw.http, &Section::new(&origins, ["http"]))?,
         log: check::log(raw.log, &Section::new(&origins, ["log"]))?,
         serve: check::serve(raw.serve, &Section::new(&origins, ["serve"]))?,

@@ -7,7 +7,7 @@
 //! - `check`: raw to checked; bounds and contradictions
 //! - `origin`: which layer said it, for messages
 //! - `http`: section `[http]`, and tokens, which are never shown
-//! - `redis_url`: the url, which never shows its password
+//! - `redis`: section `[redis]`; `redis_url`: a url, which never shows its password
 //! - `webhook`: the keys of that handler; its url and secrets, which are never shown whole
 //!
 //! Defaults stand in [`REFERENCE`] and not in Rust, but for those of handler types that it does not choose.
@@ -20,6 +20,7 @@ mod http;
 mod load;
 mod origin;
 mod raw;
+mod redis;
 mod redis_url;
 #[cfg(test)]
 mod tests;
@@ -39,12 +40,13 @@ pub use self::{
     error::ConfigError,
     http::{HttpConfig, Scope, TlsConfig, TokenConfig, TokenDigest},
     load::Sources,
+    redis::{Password, RedisConfig, RedisTlsConfig},
     redis_url::RedisUrl,
     webhook::{Secret, WebhookConfig, WebhookUrl},
 };
 use crate::{
     duration,
-    types::{Companion, QueueName},
+    types::{Companion, Durability, QueueName},
 };
 
 /// The commented reference configuration, and the source of every default.
@@ -97,12 +99,6 @@ impl Default for Config {
     }
 }
 
-impl Default for RedisConfig {
-    fn default() -> Self {
-        Config::default().redis
-    }
-}
-
 impl Default for ServeConfig {
     fn default() -> Self {
         Config::default().serve
@@ -120,28 +116,6 @@ impl Default for QueueConfig {
         let orders = Config::default().queues.into_values().next();
         orders.expect("the reference configuration holds one queue")
     }
-}
-
-/// Where Redis is and how long to wait for it.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct RedisConfig {
-    /// The server; `None` = a private redis-server under `data_dir`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub url: Option<RedisUrl>,
-    /// Directory of the private redis-server; a relative one is relative to the working directory.
-    #[serde(serialize_with = "path_as_text")]
-    pub data_dir: PathBuf,
-    /// TCP port of the private redis-server on 127.0.0.1; `None` = no TCP. Never set along with `url`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub port: Option<u16>,
-    /// What every key begins with; not empty, without braces, whitespace and control characters.
-    pub prefix: String,
-    /// How long to wait for a connection, above 0.
-    #[serde(serialize_with = "duration_as_text")]
-    pub connect_timeout: Duration,
-    /// How long to wait for the answer to one command, above 0.
-    #[serde(serialize_with = "duration_as_text")]
-    pub response_timeout: Duration,
 }
 
 /// What is logged, and how.
@@ -202,6 +176,8 @@ pub struct QueueConfig {
     /// How long dead ids are kept, at least 1 h; `None` = until somebody removes them.
     #[serde(serialize_with = "optional_duration_as_text", skip_serializing_if = "Option::is_none")]
     pub dead_retention: Option<Duration>,
+    /// What registrations, moves and cancels reach before they count as done. SIGHUP does not reload it.
+    pub durability: Durability,
     /// For a queue of orders.
     pub order: OrderConfig,
     /// What happens to a deadline that fired.

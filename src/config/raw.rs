@@ -19,11 +19,26 @@ pub(super) struct RawConfig {
 #[serde(deny_unknown_fields, default, expecting = "a section with keys")]
 pub(super) struct RawRedis {
     pub(super) url: Option<String>,
+    pub(super) sentinels: Option<RawList>,
+    pub(super) master: Option<String>,
+    pub(super) cluster: Option<RawList>,
+    pub(super) username: Option<String>,
+    pub(super) password: Option<String>,
+    pub(super) password_file: Option<String>,
+    pub(super) tls: RawRedisTls,
     pub(super) data_dir: Option<String>,
     pub(super) port: Option<i64>,
     pub(super) prefix: Option<String>,
     pub(super) connect_timeout: Option<RawDuration>,
     pub(super) response_timeout: Option<RawDuration>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields, default, expecting = "a section with keys")]
+pub(super) struct RawRedisTls {
+    pub(super) ca_file: Option<String>,
+    pub(super) cert_file: Option<String>,
+    pub(super) key_file: Option<String>,
 }
 
 #[derive(Deserialize, Default)]
@@ -82,8 +97,17 @@ pub(super) struct RawQueue {
     pub(super) backoff: RawBackoff,
     pub(super) circuit_breaker: RawCircuitBreaker,
     pub(super) dead_retention: Option<RawDuration>,
+    pub(super) durability: RawDurability,
     pub(super) order: RawOrder,
     pub(super) handler: RawHandler,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields, default, expecting = "a section with keys")]
+pub(super) struct RawDurability {
+    pub(super) level: Option<String>,
+    pub(super) replicas: Option<i64>,
+    pub(super) timeout: Option<RawDuration>,
 }
 
 #[derive(Deserialize, Default)]

@@ -38,6 +38,11 @@ impl RedisUrl {
         }
     }
 
+    /// True if it names host and port, not a socket.
+    pub(super) fn is_tcp(&self) -> bool {
+        self.0.starts_with("redis://") || self.0.starts_with("rediss://")
+    }
+
     /// The url with its password, for connecting and nothing else.
     #[must_use]
     pub fn as_str(&self) -> &str {

@@ -21,7 +21,7 @@ use super::{
     extract::{OnQueueWith, check_type},
     lines::{Group, Lines},
     problem::{self, Problem},
-    schema::OneQueue,
+    schema::{Durable, OneQueue},
 };
 use crate::{
     queue::{Expected, Mode, Scheduled, State},
@@ -109,7 +109,7 @@ pub(super) struct Options {
 /// `summary`; if it has `aborted` instead, all lines from that number on have to be sent again.
 #[utoipa::path(
     post, path = "/v1/queues/{queue}/deadlines:batch", operation_id = "batchDeadlines", tag = "deadlines",
-    params(OneQueue, Options),
+    params(OneQueue, Options, Durable),
     request_body(content = String, content_type = "application/x-ndjson",
         example = "{\"id\":\"order-1\",\"delay\":\"30m\"}\n{\"id\":\"order-2\",\"due_at\":1767227400000,\"payload\":{\"n\":1}}\n"),
     responses(

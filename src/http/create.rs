@@ -12,7 +12,7 @@ use super::{
     etag,
     extract::{Json, OnQueue},
     problem::{Kind, Problem},
-    schema::{OneQueue, Trace},
+    schema::{Durable, OneQueue, Trace},
 };
 use crate::{
     queue::{Due, Expected},
@@ -28,7 +28,7 @@ const MAX_KEY_BYTES: usize = 255;
 /// and changes nothing, as long as the deadline has not fired.
 #[utoipa::path(
     post, path = "/v1/queues/{queue}/deadlines", operation_id = "createDeadline", tag = "deadlines",
-    params(OneQueue, ("Idempotency-Key" = Option<String>, Header, min_length = 1, max_length = 255, pattern = "^[!-~]+$"), Trace),
+    params(OneQueue, ("Idempotency-Key" = Option<String>, Header, min_length = 1, max_length = 255, pattern = "^[!-~]+$"), Trace, Durable),
     request_body(content = NewDeadline, example = json!({"due_at": "2026-01-01T00:30:00.000Z"})),
     responses(
         (status = 201, description = "It is scheduled.", body = Registered,
@@ -51,6 +51,7 @@ pub(super) async fn post(
     Json(deadline): Json<NewDeadline>,
 ) -> Result<Response, Problem> {
     served.check_writable()?;
+    let served = served.durable_at(deadline.durability);
     etag::refuse(&headers)?;
     let key = key(&headers)?;
     let id = key.map_or_else(random_id, derived_id);

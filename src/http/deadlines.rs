@@ -15,7 +15,7 @@ use super::{
     Served, etag,
     extract::{Json, OnId, present},
     problem::{Kind, Problem},
-    schema::{IfMatch, IfNoneMatch, OneDeadline, Trace, When},
+    schema::{Durable, IfMatch, IfNoneMatch, OneDeadline, Trace, When},
 };
 use crate::{
     duration,
@@ -23,7 +23,7 @@ use crate::{
     queue::{
         Cancelled, Due, Expected, Mode, Registration, Rescheduled, Scheduled, Shown, State, TraceParent,
     },
-    types::{DueAt, Id, Payload, QueueName, Token},
+    types::{DueAt, DurabilityLevel, Id, Payload, QueueName, Token},
 };
 
 /// How often a move is tried anew when others change the same deadline meanwhile.
@@ -46,6 +46,10 @@ pub(super) struct NewDeadline {
     /// What to do with an id that is scheduled already; `replace` if left out.
     #[serde(default, deserialize_with = "present")]
     mode: Option<Mode>,
+    /// What this has to reach before it is answered; what is configured for the queue if left out. In a batch it is
+    /// the header field `Overdue-Durability` that says it, for all lines.
+    #[serde(default, deserialize_with = "present")]
+    pub(super) durability: Option<DurabilityLevel>,
 }
 
 /// What became of a registration.
@@ -76,13 +80,16 @@ pub(super) struct Registered {
     /// The one before.
     #[serde(skip_serializing_if = "Option::is_none")]
     previous_due_at: Option<DueAt>,
+    /// What the write has reached.
+    durability: DurabilityLevel,
 }
 
 impl Registered {
     /// An id that was there before, as it is.
     pub(super) fn kept(served: &Served, id: &Id, shown: &Shown) -> Self {
         let (queue, id, due_at) = (served.name().clone(), id.clone(), held(shown));
-        Self { queue, id, result: Registering::Kept, state: shown.state, due_at, previous_due_at: None }
+        let (result, state, durability) = (Registering::Kept, shown.state, served.queue.durability());
+        Self { queue, id, result, state, due_at, previous_due_at: None, durability }
     }
 }
 
@@ -161,24 +168,25 @@ impl NewDeadline {
             Scheduled::Conflict { due_at } => return Err(unexpected(id, due_at)),
         };
         let queue = served.name().clone();
-        Ok(Registered { queue, id: id.clone(), result, state, due_at, previous_due_at })
+        let durability = served.queue.durability();
+        Ok(Registered { queue, id: id.clone(), result, state, due_at, previous_due_at, durability })
     }
 }
 
 /// Register a deadline, or move it.
 #[utoipa::path(
     put, path = "/v1/queues/{queue}/deadlines/{id}", operation_id = "putDeadline", tag = "deadlines",
-    params(OneDeadline, IfMatch, IfNoneMatch, Trace),
+    params(OneDeadline, IfMatch, IfNoneMatch, Trace, Durable),
     request_body(content = NewDeadline, example = json!({"delay": "30m", "payload": {"amount": "100.00"}})),
     responses(
         (status = 201, description = "It was not scheduled; now it is.", body = Registered,
             headers(("etag" = String, description = "The deadline in ms, in quotes")),
             example = json!({"queue": "orders", "id": "order-42", "result": "created", "state": "scheduled",
-                "due_at": "2026-01-01T00:30:00.000Z"})),
+                "due_at": "2026-01-01T00:30:00.000Z", "durability": "memory"})),
         (status = 200, description = "It was replaced, or kept as the mode says.", body = Registered,
             headers(("etag" = String, description = "The deadline in ms, in quotes; none if it is not scheduled")),
             example = json!({"queue": "orders", "id": "order-42", "result": "replaced", "state": "scheduled",
-                "due_at": "2026-01-01T01:00:00.000Z", "previous_due_at": "2026-01-01T00:30:00.000Z"})),
+                "due_at": "2026-01-01T01:00:00.000Z", "previous_due_at": "2026-01-01T00:30:00.000Z", "durability": "memory"})),
     ),
     security(("bearer" = ["write"])),
 )]
@@ -189,6 +197,7 @@ pub(super) async fn put(
 ) -> Result<Registered, Problem> {
     served.check_writable()?;
     deadline.check()?;
+    let served = served.durable_at(deadline.durability);
     deadline.register(&served, &id, &headers, etag::expected(&headers)?).await
 }
 
@@ -250,13 +259,13 @@ impl Move {
 /// Move the deadline of a scheduled id; its payload stays, and its attempts start anew.
 #[utoipa::path(
     patch, path = "/v1/queues/{queue}/deadlines/{id}", operation_id = "moveDeadline", tag = "deadlines",
-    params(OneDeadline, IfMatch),
+    params(OneDeadline, IfMatch, Durable),
     request_body(content = Move, example = json!({"extend_by": "15m"})),
     responses(
         (status = 200, description = "It was moved.", body = Registered,
             headers(("etag" = String, description = "The deadline in ms, in quotes")),
             example = json!({"queue": "orders", "id": "order-42", "result": "moved", "state": "scheduled",
-                "due_at": "2026-01-01T00:45:00.000Z", "previous_due_at": "2026-01-01T00:30:00.000Z"})),
+                "due_at": "2026-01-01T00:45:00.000Z", "previous_due_at": "2026-01-01T00:30:00.000Z", "durability": "memory"})),
     ),
     security(("bearer" = ["write"])),
 )]
@@ -305,6 +314,7 @@ fn moved(served: &Served, id: &Id, answer: Rescheduled) -> Result<Registered, Pr
             state: State::Scheduled,
             due_at: Some(due_at),
             previous_due_at: old,
+            durability: served.queue.durability(),
         }),
         Rescheduled::NotFound => Err(no_such(served, id)),
         Rescheduled::InFlight => Err(Problem::new(
@@ -338,20 +348,22 @@ pub(super) struct Cancellation {
     /// The token of the delivery that is under way.
     #[serde(skip_serializing_if = "Option::is_none")]
     token: Option<Token>,
+    /// What the write has reached.
+    durability: DurabilityLevel,
 }
 
 /// Cancel a deadline.
 #[utoipa::path(
     delete, path = "/v1/queues/{queue}/deadlines/{id}", operation_id = "cancelDeadline", tag = "deadlines",
-    params(OneDeadline),
+    params(OneDeadline, Durable),
     responses(
         (status = 200, description = "It will not fire.", body = Cancellation,
             example = json!({"queue": "orders", "id": "order-42", "result": "cancelled",
-                "due_at": "2026-01-01T00:30:00.000Z"})),
+                "due_at": "2026-01-01T00:30:00.000Z", "durability": "memory"})),
         (status = 202, description = "A delivery is under way and may succeed; it is the last attempt.",
             body = Cancellation,
             example = json!({"queue": "orders", "id": "order-42", "result": "in_flight",
-                "token": 1_767_225_600_012_345_u64})),
+                "token": 1_767_225_600_012_345_u64, "durability": "memory"})),
     ),
     security(("bearer" = ["write"])),
 )]
@@ -366,18 +378,19 @@ pub(super) async fn delete(OnId { served, id }: OnId, headers: HeaderMap) -> Res
         Cancelled::NotFound => return Err(no_such(&served, &id)),
     };
     let queue = served.name().clone();
-    Ok(json(status, &Cancellation { queue, id, result, due_at, token }))
+    let durability = served.queue.durability();
+    Ok(json(status, &Cancellation { queue, id, result, due_at, token, durability }))
 }
 
 /// Fire a scheduled id now, whatever its deadline; its attempts start anew.
 #[utoipa::path(
     post, path = "/v1/queues/{queue}/deadlines/{id}/fire", operation_id = "fireDeadline", tag = "deadlines",
-    params(OneDeadline, IfMatch),
+    params(OneDeadline, IfMatch, Durable),
     responses(
         (status = 200, description = "It is due now.", body = Registered,
             headers(("etag" = String, description = "The deadline in ms, in quotes")),
             example = json!({"queue": "orders", "id": "order-42", "result": "moved", "state": "scheduled",
-                "due_at": "2026-01-01T00:12:00.000Z", "previous_due_at": "2026-01-01T00:30:00.000Z"})),
+                "due_at": "2026-01-01T00:12:00.000Z", "previous_due_at": "2026-01-01T00:30:00.000Z", "durability": "memory"})),
     ),
     security(("bearer" = ["write"])),
 )]

@@ -21,9 +21,11 @@ use super::{
 use crate::{
     duration,
     error::Invalid,
-    types::{Id, Token},
+    types::{DurabilityLevel, Id, Token},
 };
 
+/// The header field that says what a write has to reach.
+const DURABILITY: &str = "overdue-durability";
 /// The largest body that is read into memory as a whole.
 const MAX_BODY_BYTES: usize = 1 << 20;
 
@@ -50,7 +52,7 @@ impl FromRequestParts<Api> for OnQueueWith {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, Problem> {
-        let served = Arc::clone(api.served(param(&path(parts, api).await?, "queue"))?);
+        let served = api.served(param(&path(parts, api).await?, "queue"))?.durable_at(durability(parts)?);
         Ok(Self { served, params: Params::from_request_parts(parts, api).await? })
     }
 }
@@ -66,10 +68,22 @@ impl FromRequestParts<Api> for OnId {
 
     async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, Problem> {
         let params = path(parts, api).await?;
-        let served = Arc::clone(api.served(param(&params, "queue"))?);
+        let served = api.served(param(&params, "queue"))?.durable_at(durability(parts)?);
         Params::from_request_parts(parts, api).await?.no_more()?;
         Ok(Self { served, id: id_of(&params)? })
     }
+}
+
+/// What a write has to reach, if the call says so.
+pub(super) fn durability(parts: &Parts) -> Result<Option<DurabilityLevel>, Problem> {
+    let Some(value) = parts.headers.get(DURABILITY) else { return Ok(None) };
+    let word = value.to_str().unwrap_or_default();
+    let level = DurabilityLevel::ALL.iter().find(|(known, _)| *known == word).map(|(_, level)| *level);
+    level.map(Some).ok_or_else(|| {
+        let words: Vec<&str> = DurabilityLevel::ALL.iter().map(|(word, _)| *word).collect();
+        let why = format_args!("{DURABILITY} is one of {}", words.join(", ")).to_string();
+        Problem::new(Kind::InvalidValue, why).field(DURABILITY)
+    })
 }
 
 /// The id that the path names.

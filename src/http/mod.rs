@@ -61,7 +61,7 @@ use crate::{
     queue::Queue,
     redis::Redis,
     scheduler::{Pulse, Settings},
-    types::QueueName,
+    types::{DurabilityLevel, QueueName},
 };
 
 /// An interface that cannot be set up as it is configured.
@@ -94,6 +94,7 @@ impl SetupError {
 }
 
 /// A queue as the interface sees it.
+#[derive(Clone)]
 pub struct Served {
     /// The verbs.
     pub queue: Queue,
@@ -106,7 +107,7 @@ pub struct Served {
     /// The orders whose deadlines are in it, if it is a queue of orders.
     pub orders: Option<Orders>,
     /// Who claims: the waiters of a queue take turns, first come, first served.
-    turn: tokio::sync::Mutex<()>,
+    turn: Arc<tokio::sync::Mutex<()>>,
 }
 
 impl Served {
@@ -118,7 +119,7 @@ impl Served {
         handler: &'static str,
         pulse: Pulse,
     ) -> Self {
-        Self { queue, settings, handler, pulse, orders: None, turn: tokio::sync::Mutex::default() }
+        Self { queue, settings, handler, pulse, orders: None, turn: Arc::default() }
     }
 
     /// The same for a queue of orders.
@@ -129,6 +130,14 @@ impl Served {
 
     fn name(&self) -> &QueueName {
         self.queue.name()
+    }
+
+    /// The same for a call that names a level of durability.
+    fn durable_at(self: &Arc<Self>, level: Option<DurabilityLevel>) -> Arc<Self> {
+        match level {
+            None => Arc::clone(self),
+            Some(_) => Arc::new(Self { queue: self.queue.durable_at(level), ..(**self).clone() }),
+        }
     }
 
     /// False if it holds deadlines of orders. Those are changed with their orders only: else an order would be left

@@ -49,6 +49,7 @@ pub(super) enum Kind {
     IdempotencyKeyReused,
     Internal,
     RedisUnavailable,
+    NotDurable,
     IntakeFull,
     TooManyWaiting,
     NotReady,
@@ -193,6 +194,12 @@ impl Kind {
                 "Redis cannot do it now",
                 "Redis is loading its data from disk: wait until it is done",
             ),
+            Self::NotDurable => (
+                503,
+                "not-durable",
+                "Written, but not as durably as asked for",
+                "not replicated within 1s: 0 of 1 replicas have it; the write may still exist: say it again",
+            ),
             Self::IntakeFull => (
                 503,
                 "intake-full",
@@ -325,6 +332,14 @@ impl From<Error> for Problem {
             Error::WrongType { .. } => {
                 tracing::error!(cause = %error, "Redis trouble in an HTTP call");
                 Self::new(Kind::RedisUnavailable, "a key of the queue has another type; see the log")
+            }
+            Error::NotDurable { level, reached, waited } => {
+                tracing::warn!(level, reached, "a write is not as durable as it was asked to be");
+                let why = format_args!(
+                    "not {level} within {}: {reached}; the write may still exist: say it again",
+                    crate::duration::format(waited)
+                );
+                Self::new(Kind::NotDurable, why)
             }
             Error::Reply { .. } => {
                 tracing::error!(cause = %error, "unexpected reply in an HTTP call");

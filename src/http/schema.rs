@@ -14,7 +14,7 @@ use utoipa::{
 use crate::{
     duration,
     order::{Fields, MAX_FIELDS, MAX_NAME_BYTES, RESERVED},
-    types::{DueAt, Id, MAX_ID_BYTES, MAX_QUEUE_NAME_BYTES, Payload, QueueName, Token},
+    types::{DueAt, DurabilityLevel, Id, MAX_ID_BYTES, MAX_QUEUE_NAME_BYTES, Payload, QueueName, Token},
 };
 
 /// The parameters of a path that names a queue.
@@ -53,6 +53,16 @@ pub(super) struct IfMatch {
         pattern = r#"^"([1-9][0-9]{11,13}|1[0-9]{14}|2[0-4][0-9]{13})"$"#
     )]
     if_match: Option<String>,
+}
+
+/// What a write has to reach.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Header)]
+#[expect(dead_code, reason = "describes a header; `extract` reads it")]
+pub(super) struct Durable {
+    /// What this has to reach before it is answered; what is configured for the queue if left out
+    #[param(rename = "Overdue-Durability", inline)]
+    durability: Option<DurabilityLevel>,
 }
 
 /// The condition that there is no such id.

@@ -37,6 +37,7 @@ impl Hold {
     /// With a token that nobody else has: 128 random bits.
     pub(super) fn new(redis: Redis, prefix: &str, key: LockKey, ttl: Duration) -> Self {
         let keys = Keys::new(prefix, &key);
+        let redis = redis.near(&keys.lock()[0]);
         Self { redis, keys, token: format!("{:032x}", rand::random::<u128>()), key, ttl }
     }
 

@@ -35,7 +35,7 @@ impl Orders {
         for step in steps(orders) {
             let ids = step.iter().map(|order| order.id.as_str());
             let call = with_new_orders(self.queue.order_script(&scripts::ORDER_CREATE, ids), step);
-            let mut reply = Reply::new("order_create", self.queue.call_order(call).await?)?;
+            let mut reply = Reply::new("order_create", self.queue.write_order(call).await?)?;
             let now = reply.deadline()?;
             for order in step {
                 answers.push(self.created(order, now, &mut reply)?);
@@ -81,7 +81,7 @@ impl Orders {
             let ids = step.iter().map(|order| order.id.as_str());
             let call = self.intake.order_script(&scripts::ORDER_SUBMIT, ids).arg(self.intake_limit);
             let call = with_new_orders(call, step);
-            let mut reply = Reply::new("order_submit", self.intake.call_order(call).await?)?;
+            let mut reply = Reply::new("order_submit", self.intake.write_order(call).await?)?;
             let _now = reply.int()?;
             for _ in step {
                 let (code, due_ms) = (reply.int()?, reply.int()?);
@@ -119,7 +119,7 @@ impl Orders {
         let call = self.on_one(script, id).arg(id.as_str()).arg(self.retain_argument());
         let call = details.iter().fold(call, |call, (name, value)| call.arg(name).arg(value));
         let name = call.name();
-        let mut reply = Reply::new(name, self.queue.call_order(call).await?)?;
+        let mut reply = Reply::new(name, self.queue.write_order(call).await?)?;
         let (code, word, _now) = (reply.int()?, reply.bytes()?.unwrap_or_default(), reply.int()?);
         let pairs = reply.nested()?.pairs()?;
         let order = |pairs| Order::expected(name, self.queue.name(), id, pairs);
@@ -147,7 +147,7 @@ impl Orders {
             Extension::By(more) => format!("~{}", more.as_millis()),
         };
         let call = self.on_one(&scripts::ORDER_EXTEND, id).arg(id.as_str()).arg(due);
-        let mut reply = Reply::new("order_extend", self.queue.call_order(call).await?)?;
+        let mut reply = Reply::new("order_extend", self.queue.write_order(call).await?)?;
         let (code, _reason, _now) = (reply.int()?, reply.bytes()?, reply.int()?);
         let pairs = reply.nested()?.pairs()?;
         let order = |pairs| Order::expected("order_extend", self.queue.name(), id, pairs);

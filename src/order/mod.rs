@@ -62,7 +62,7 @@ pub use notify::Notify;
 use crate::{
     config::OrderConfig,
     queue::{Due, Queue},
-    types::{Companion, ServerTime},
+    types::{Companion, DurabilityLevel, ServerTime},
 };
 
 /// The orders of one queue: the verbs. Cheap to clone.
@@ -112,6 +112,12 @@ impl Orders {
     #[must_use]
     pub fn at(&self, now: ServerTime) -> Self {
         Self { queue: self.queue.at(now), intake: self.intake.at(now), ..self.clone() }
+    }
+
+    /// The same orders with another level of durability for a call, where one is named; see [`Queue::durable`].
+    #[must_use]
+    pub fn durable_at(&self, level: Option<DurabilityLevel>) -> Self {
+        Self { queue: self.queue.durable_at(level), intake: self.intake.durable_at(level), ..self.clone() }
     }
 
     /// The queue that their deadlines are in.

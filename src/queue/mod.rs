@@ -55,7 +55,7 @@ use std::time::Duration;
 use crate::{
     error::{Error, Result, TroubleKind},
     redis::{Call, Redis, Script},
-    types::{Companion, QueueName, ServerTime},
+    types::{Companion, Durability, DurabilityLevel, QueueName, ServerTime},
 };
 
 /// The most ids that one script call takes; longer input is cut into several calls.
@@ -88,6 +88,7 @@ pub struct Queue {
     name: QueueName,
     keys: Keys,
     now: Option<ServerTime>,
+    durability: Durability,
 }
 
 impl Queue {
@@ -95,7 +96,8 @@ impl Queue {
     #[must_use]
     pub fn new(redis: Redis, prefix: &str, name: QueueName) -> Self {
         let keys = Keys::new(prefix, &name);
-        Self { redis, name, keys, now: None }
+        let redis = redis.near(&keys.common()[0]);
+        Self { redis, name, keys, now: None, durability: Durability::MEMORY }
     }
 
     /// The same queue seen at a fixed instant instead of by the server's clock.
@@ -108,6 +110,26 @@ impl Queue {
     #[must_use]
     pub fn within(&self, limit: Duration) -> Self {
         Self { redis: self.redis.within(limit), ..self.clone() }
+    }
+
+    /// The same queue, whose registrations, moves and cancels, those of its orders as well, count as done when they have
+    /// reached this. What schedulers write needs no more than memory: if it is lost, ids are delivered again.
+    #[must_use]
+    pub fn durable(&self, durability: Durability) -> Self {
+        Self { durability, ..self.clone() }
+    }
+
+    /// The same with another level for a call, where one is named.
+    #[must_use]
+    pub fn durable_at(&self, level: Option<DurabilityLevel>) -> Self {
+        let level = level.unwrap_or(self.durability.level);
+        self.durable(Durability { level, ..self.durability })
+    }
+
+    /// What its registrations, moves and cancels reach.
+    #[must_use]
+    pub fn durability(&self) -> DurabilityLevel {
+        self.durability.level
     }
 
     /// The queue that this one keeps beside itself for orders.
@@ -216,13 +238,28 @@ impl Queue {
         self.call_with_fired(call, None).await
     }
 
+    /// Calls a verb of producers, and waits until it is as durable as it has to be.
+    async fn write(&self, call: Call<'_>) -> Result<Value> {
+        let answer = self.redis.write(&call, self.durability).await;
+        self.or_wrong_type(answer, self.keys.typed(None)).await
+    }
+
     /// The same for a sink, which keeps a key of this type beside the common ones.
     async fn call_with_fired(&self, call: Call<'_>, fired: Option<&'static str>) -> Result<Value> {
         let answer = self.redis.call(&call).await;
+        self.or_wrong_type(answer, self.keys.typed(fired)).await
+    }
+
+    /// Names the key, if the answer is that one of these has another type than the script expects.
+    async fn or_wrong_type<'a>(
+        &self,
+        answer: Result<Value>,
+        typed: impl Iterator<Item = (&'a String, &'static str)>,
+    ) -> Result<Value> {
         if !is_wrong_type(&answer) {
             return answer;
         }
-        self.redis.wrong_type(self.keys.typed(fired)).await.map_or(answer, Err)
+        self.redis.wrong_type(typed).await.map_or(answer, Err)
     }
 
     /// What every order verb gets as its keys, with those of these orders.
@@ -253,11 +290,18 @@ impl Queue {
     /// Runs an order verb.
     pub(crate) async fn call_order(&self, call: Call<'_>) -> Result<Value> {
         let answer = self.redis.call(&call).await;
-        if !is_wrong_type(&answer) {
-            return answer;
-        }
+        self.or_wrong_type_of_orders(answer).await
+    }
+
+    /// The same for a verb of producers; see [`Queue::write`].
+    pub(crate) async fn write_order(&self, call: Call<'_>) -> Result<Value> {
+        let answer = self.redis.write(&call, self.durability).await;
+        self.or_wrong_type_of_orders(answer).await
+    }
+
+    async fn or_wrong_type_of_orders(&self, answer: Result<Value>) -> Result<Value> {
         let keys = self.order_keys(std::iter::empty());
-        self.redis.wrong_type(keys.iter().zip(Keys::order_types())).await.map_or(answer, Err)
+        self.or_wrong_type(answer, keys.iter().zip(Keys::order_types())).await
     }
 
     /// The stream of what happened to orders.

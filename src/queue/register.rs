@@ -61,7 +61,7 @@ impl Queue {
                 };
                 call = call.arg(payload);
             }
-            for [code, due_at, old] in Reply::new("schedule", self.call(call).await?)?.groups(step.len())? {
+            for [code, due_at, old] in Reply::new("schedule", self.write(call).await?)?.groups(step.len())? {
                 answers.push(scheduled(code, due_at, old)?);
             }
         }
@@ -74,7 +74,7 @@ impl Queue {
     /// If Redis refuses.
     pub async fn reschedule(&self, id: &Id, due: Due, expected: Expected) -> Result<Rescheduled> {
         let call = self.timed(&scripts::RESCHEDULE).arg(id.as_str()).arg(due_argument(due));
-        let mut reply = Reply::new("reschedule", self.call(call.arg(expected_argument(expected))).await?)?;
+        let mut reply = Reply::new("reschedule", self.write(call.arg(expected_argument(expected))).await?)?;
         let (code, due_at, old) = (reply.int()?, reply.int()?, reply.int()?);
         Ok(match code {
             0 => Rescheduled::NotFound,
@@ -97,7 +97,7 @@ impl Queue {
         let mut answers = Vec::with_capacity(ids.len());
         for step in ids.chunks(MAX_IDS_PER_CALL) {
             let call = self.timed(&scripts::CANCEL).args(step.iter().map(Id::as_str));
-            for [code, first, second] in Reply::new("cancel", self.call(call).await?)?.groups(step.len())? {
+            for [code, first, second] in Reply::new("cancel", self.write(call).await?)?.groups(step.len())? {
                 answers.push(cancelled(code, first, second)?);
             }
         }

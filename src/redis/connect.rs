@@ -1,23 +1,24 @@
-//! [`Redis`]: a handle to one server.
+//! [`Redis`]: a handle to where the queues are, be it one server, the master that sentinels name, or a cluster.
 
 use std::{sync::Arc, time::Duration};
 
-use redis::{
-    AsyncConnectionConfig, Client, Cmd, ConnectionAddr, ErrorKind, IntoConnectionInfo, RedisError, Value,
-    aio::MultiplexedConnection,
-    io::tcp::{TcpSettings, socket2::TcpKeepalive},
-};
-use tokio::{sync::Mutex, time::timeout};
+use redis::{Cmd, Value};
 
 use super::{
+    cluster::Cluster,
+    durability::Wait,
     error::short,
+    link::{Link, Request},
     script::{Call, Planted},
+    sentinel::Sentinel,
+    servers::Access,
+    slot::slot_of,
 };
 use crate::{
     config::RedisConfig,
-    error::{Error, Invalid, Result, Trouble, TroubleKind},
+    error::{Error, Result},
     fault::{self, Side},
-    types::ServerTime,
+    types::{Durability, ServerTime},
 };
 
 /// How long a connection attempt and an answer may take.
@@ -42,9 +43,8 @@ impl Default for Timeouts {
     }
 }
 
-/// A handle to one Redis server, cheap to clone. It connects on first use. A connection that broke, timed out
-/// (it may be half-open) or leads to a demoted master is dropped, and the next call makes a new one; the
-/// failed call itself is never repeated here, because it may have run.
+/// A handle to Redis, cheap to clone. It connects on first use. What failed is never repeated in here if it may have
+/// run; where a cluster or its nodes say that it has not, it is sent to where they say.
 ///
 /// ```no_run
 /// use overdue::redis::{Redis, Timeouts};
@@ -57,53 +57,56 @@ impl Default for Timeouts {
 /// ```
 #[derive(Clone)]
 pub struct Redis {
-    inner: Arc<Inner>,
+    route: Route,
+    planted: Arc<Planted>,
+    /// The slot whose node gets all calls, where there is a cluster; none: any node, for questions to any.
+    slot: Option<u16>,
     /// How long connecting and an answer may take, where that is less than the timeouts say.
     limit: Option<Duration>,
 }
 
-struct Inner {
-    client: Client,
-    config: AsyncConnectionConfig,
-    connect_timeout: Duration,
-    /// The number tells connections apart, so that a late error of an old one does not drop its successor.
-    slot: Mutex<(u64, Option<MultiplexedConnection>)>,
-    planted: Planted,
+/// The way to the server that a call is for.
+#[derive(Clone)]
+enum Route {
+    Single(Arc<Link>),
+    Sentinel(Arc<Sentinel>),
+    Cluster(Arc<Cluster>),
 }
 
 impl Redis {
-    /// Checks the url (`redis://`, `rediss://` or `unix://`) without connecting.
+    /// A handle to one server. Checks the url (`redis://`, `rediss://` or `unix://`) without connecting.
     ///
     /// # Errors
     /// If the url cannot be read.
     pub fn open(url: &str, timeouts: Timeouts) -> Result<Self> {
-        // The url may hold a password, so the message leaves it out.
-        let bad = |cause: RedisError| Invalid::new("redis.url", "…", format!("cannot be used: {cause}"));
-        let info = url.into_connection_info().map_err(bad)?;
-        let info = match info.addr() {
-            ConnectionAddr::Unix(_) => info,
-            _ => info.set_tcp_settings(tcp_settings(timeouts)),
-        };
-        let config = AsyncConnectionConfig::new()
-            .set_connection_timeout(Some(timeouts.connect))
-            .set_response_timeout(Some(timeouts.response));
-        let client = Client::open(info).map_err(bad)?;
-        let slot = Mutex::new((0, None));
-        let (connect_timeout, planted) = (timeouts.connect, Planted::from_env());
-        let inner = Inner { client, config, connect_timeout, slot, planted };
-        Ok(Self { inner: Arc::new(inner), limit: None })
+        Ok(Self::on(Route::Single(Access::by_url(timeouts).link_to_url(url)?)))
     }
 
-    /// A handle of its own to the same server, for which the Lua files of a directory take the place of the
-    /// scripts of their names.
+    /// A handle to what the configuration names: one server, sentinels or a cluster. None if it wants a private server.
+    /// Checks urls and reads certificates without connecting.
+    ///
+    /// # Errors
+    /// If a url or a file cannot be used.
+    pub fn configured(config: &RedisConfig) -> Result<Option<Self>> {
+        let access = Access::new(config)?;
+        let route = match (&config.url, &config.master) {
+            (Some(url), _) => Route::Single(access.link_to_url(url.as_str())?),
+            (None, Some(master)) => Route::Sentinel(Sentinel::new(&config.sentinels, master, access)?),
+            (None, None) if config.cluster.is_empty() => return Ok(None),
+            (None, None) => Route::Cluster(Cluster::new(&config.cluster, access)?),
+        };
+        Ok(Some(Self::on(route)))
+    }
+
+    fn on(route: Route) -> Self {
+        Self { route, planted: Arc::new(Planted::from_env()), slot: None, limit: None }
+    }
+
+    /// The same handle, for which the Lua files of a directory take the place of the scripts of their names.
     #[cfg(feature = "faults")]
     #[must_use]
     pub fn planting(&self, dir: &std::path::Path) -> Self {
-        let Inner { client, config, connect_timeout, .. } = &*self.inner;
-        let (client, config, connect_timeout) = (client.clone(), config.clone(), *connect_timeout);
-        let (slot, planted) = (Mutex::new((0, None)), Planted::from_dir(dir));
-        let inner = Inner { client, config, connect_timeout, slot, planted };
-        Self { inner: Arc::new(inner), limit: self.limit }
+        Self { planted: Arc::new(Planted::from_dir(dir)), ..self.clone() }
     }
 
     /// The same handle, with the same connection, for a caller who waits no longer than this for a connection, and
@@ -111,7 +114,30 @@ impl Redis {
     /// a timeout in here drops that.
     #[must_use]
     pub fn within(&self, limit: Duration) -> Self {
-        Self { inner: Arc::clone(&self.inner), limit: Some(limit) }
+        Self { limit: Some(limit), ..self.clone() }
+    }
+
+    /// The same handle, for calls that are about this key, and those in the slot of its hash tag: in a cluster they go
+    /// to the node that has it.
+    #[must_use]
+    pub fn near(&self, key: &str) -> Self {
+        Self { slot: Some(slot_of(key)), ..self.clone() }
+    }
+
+    /// True if it leads to a cluster.
+    #[must_use]
+    pub fn is_cluster(&self) -> bool {
+        matches!(self.route, Route::Cluster(_))
+    }
+
+    /// A handle to each server that has a part of the keys: the masters of a cluster, else the one server.
+    ///
+    /// # Errors
+    /// As [`Redis::run`].
+    pub async fn masters(&self) -> Result<Vec<Self>> {
+        let Route::Cluster(cluster) = &self.route else { return Ok(vec![self.clone()]) };
+        let links = cluster.masters(self.limit).await?;
+        Ok(links.into_iter().map(|link| Self { route: Route::Single(link), ..self.clone() }).collect())
     }
 
     /// Runs one command.
@@ -119,17 +145,7 @@ impl Redis {
     /// # Errors
     /// [`Error::Redis`], after the connect or the response timeout at the latest.
     pub async fn run(&self, command: &Cmd) -> Result<Value> {
-        let (number, mut connection) = self.connection().await?;
-        let sent = connection.send_packed_command(command);
-        let answer = match self.limit {
-            Some(limit) => timeout(limit, sent).await.unwrap_or_else(|_| Err(too_late())),
-            None => sent.await,
-        };
-        match answer {
-            Ok(Value::ServerError(error)) => Err(self.failed(number, error.into()).await),
-            Ok(value) => Ok(value),
-            Err(error) => Err(self.failed(number, error).await),
-        }
+        self.send(Request { command, script: None, wait: None }).await
     }
 
     /// Runs one script; loads it first if the server does not know it.
@@ -137,16 +153,38 @@ impl Redis {
     /// # Errors
     /// As [`Redis::run`].
     pub async fn call(&self, call: &Call<'_>) -> Result<Value> {
+        self.call_and_wait(call, None).await
+    }
+
+    /// The same for a write, and waits until it has reached this. It has a connection for itself meanwhile, so that
+    /// nobody else waits.
+    ///
+    /// # Errors
+    /// As [`Redis::run`]. [`Error::NotDurable`]: it is written, but was not seen to get there.
+    pub async fn write(&self, call: &Call<'_>, durability: Durability) -> Result<Value> {
+        self.call_and_wait(call, Wait::of(durability)).await
+    }
+
+    async fn call_and_wait(&self, call: &Call<'_>, wait: Option<Wait>) -> Result<Value> {
         fault::point(Side::Before, call.name());
-        let script = self.inner.planted.in_place_of(call.script);
+        let script = self.planted.in_place_of(call.script);
         let command = call.command(script);
-        let mut answer = self.run(&command).await;
-        if matches!(&answer, Err(Error::Redis(trouble)) if trouble.kind == TroubleKind::NoScript) {
-            self.run(&script.load_command()).await?;
-            answer = self.run(&command).await;
-        }
+        let answer = self.send(Request { command: &command, script: Some(script), wait }).await;
         fault::point(Side::After, call.name());
         answer
+    }
+
+    async fn send(&self, request: Request<'_>) -> Result<Value> {
+        match &self.route {
+            Route::Single(link) => {
+                link.send(request, false, self.limit).await.map_err(|failure| failure.error)
+            }
+            Route::Sentinel(sentinel) => sentinel.send(request, self.limit).await,
+            Route::Cluster(cluster) => match self.slot {
+                Some(slot) => cluster.send(slot, request, self.limit).await,
+                None => cluster.send_to_any(request, self.limit).await,
+            },
+        }
     }
 
     /// Asks whether Redis is there and takes commands.
@@ -186,58 +224,4 @@ impl Redis {
         }
         None
     }
-
-    async fn connection(&self) -> Result<(u64, MultiplexedConnection)> {
-        let limit = self.inner.connect_timeout.min(self.limit.unwrap_or(Duration::MAX));
-        // One limit for waiting and connecting: else each of a crowd would wait for the attempts before its own.
-        match timeout(limit, self.connect()).await {
-            Ok(connected) => connected,
-            Err(_) => {
-                let detail = format!("no connection within {limit:?}");
-                Err(Trouble { kind: TroubleKind::Unreachable, detail }.into())
-            }
-        }
-    }
-
-    async fn connect(&self) -> Result<(u64, MultiplexedConnection)> {
-        // Held while connecting, so that a crowd of callers makes one connection, not one each.
-        let mut slot = self.inner.slot.lock().await;
-        if let (number, Some(connection)) = &*slot {
-            return Ok((*number, connection.clone()));
-        }
-        let made = self.inner.client.get_multiplexed_async_connection_with_config(&self.inner.config).await;
-        let connection = made.map_err(Error::from)?;
-        *slot = (slot.0 + 1, Some(connection.clone()));
-        Ok((slot.0, connection))
-    }
-
-    async fn failed(&self, number: u64, error: RedisError) -> Error {
-        let broken = matches!(error.kind(), ErrorKind::Parse) || error.is_unrecoverable_error();
-        let error = Error::from(error);
-        let useless = matches!(&error, Error::Redis(trouble) if trouble.kind.ends_connection());
-        if broken || useless {
-            let mut slot = self.inner.slot.lock().await;
-            if slot.0 == number {
-                slot.1 = None;
-            }
-        }
-        error
-    }
-}
-
-fn too_late() -> RedisError {
-    std::io::Error::from(std::io::ErrorKind::TimedOut).into()
-}
-
-/// Small commands wait for nobody's ack (nodelay), and a peer that is gone without a word is noticed while
-/// idle (keepalive) and while a command is on its way (user timeout).
-fn tcp_settings(timeouts: Timeouts) -> TcpSettings {
-    let keepalive =
-        TcpKeepalive::new().with_time(Duration::from_secs(15)).with_interval(Duration::from_secs(5));
-    let settings = TcpSettings::default().set_nodelay(true).set_keepalive(keepalive);
-    #[cfg(target_os = "linux")]
-    let settings = settings.set_user_timeout(timeouts.response);
-    #[cfg(not(target_os = "linux"))]
-    let _ = timeouts;
-    settings
 }

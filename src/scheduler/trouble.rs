@@ -69,6 +69,7 @@ fn kind(error: &Error) -> &'static str {
         Error::WrongType { .. } => "wrongtype",
         Error::Invalid(_) => "invalid",
         Error::Reply { .. } => "reply",
+        Error::NotDurable { .. } => "notdurable",
     }
 }
 

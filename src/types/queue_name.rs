@@ -80,6 +80,12 @@ impl QueueName {
         Companion::ALL.into_iter().find(|companion| companion.word() == word)
     }
 
+    /// The queue that this one belongs to: itself, or the one that it is a companion of.
+    #[must_use]
+    pub fn root(&self) -> Self {
+        Self(self.base().into())
+    }
+
     /// The name of a companion of this queue.
     #[must_use]
     pub fn companion(&self, companion: Companion) -> Self {

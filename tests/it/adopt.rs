@@ -37,8 +37,8 @@ impl Shop {
     }
 
     async fn with(server: &RedisServer, handler: &str) -> Self {
-        let rig = Rig::on(server).await;
-        let (url, queue) = (server.url(), rig.name());
+        let rig = Rig::rooted_on(server).await;
+        let (url, queue) = (server.root_url(), rig.name());
         let config = format!("[redis]\nurl = \"{url}\"\n[queue.{queue}.handler]\ntype = \"{handler}\"\n");
         Self { rig, place: Place::new(&config), flags: if handler == "order" { "" } else { "--in-place" } }
     }
@@ -292,7 +292,7 @@ async fn keys_of_overdue_are_left_alone() {
 #[tokio::test]
 async fn it_works_in_the_database_of_the_url() {
     let server = RedisServer::start();
-    let url = format!("{}?db=3", server.url());
+    let url = format!("{}?db=3", server.root_url());
     let place = Place::new(&format!("[redis]\nurl = \"{url}\"\n[queue.orders]\n"));
     let mut client = crate::support::connect(&url).await.expect("it listens");
     let () = redis::cmd("SET")

@@ -142,7 +142,7 @@ async fn a_given_redis_is_left_as_it_was() {
     set(&server, "shop:1").await;
     let place = Place::new("");
     let report =
-        bench(&place, &format!("register storm --quick -o json --redis-url {}", server.url())).json();
+        bench(&place, &format!("register storm --quick -o json --redis-url {}", server.root_url())).json();
     assert_eq!(report["redis"], "given");
     // It would take a change to the configuration of that Redis.
     let cases: Vec<_> =
@@ -158,7 +158,7 @@ async fn a_given_redis_is_left_as_it_was() {
 async fn where_there_are_keys_of_a_benchmark_no_other_begins() {
     let server = RedisServer::start();
     let place = Place::new("");
-    let arguments = format!("fire --quick --redis-url {}", server.url());
+    let arguments = format!("fire --quick --redis-url {}", server.root_url());
     for key in ["overdue-bench:{q}:scheduled", "overdue-bench:running"] {
         set(&server, key).await;
         bench(&place, &arguments).fails(1, &[key, "another benchmark", "remove"]);
@@ -172,7 +172,7 @@ async fn where_there_are_keys_of_a_benchmark_no_other_begins() {
 async fn an_interrupted_benchmark_removes_its_keys() {
     let server = RedisServer::start();
     let place = Place::new("");
-    let url = server.url();
+    let url = server.root_url();
     let mut running = place.start(&["bench", "fire", "--ids", "10000000", "--redis-url", &url], &[]);
     eventually("it writes", async || (keys(&server).await.len() > 1).then_some(())).await;
     running.signal("INT");

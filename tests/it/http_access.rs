@@ -2,12 +2,12 @@
 
 use std::process::Stdio;
 
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use reqwest::{Certificate, Client, Identity};
 use serde_json::{Value, json};
 
 use crate::support::{
     LIMIT, RedisServer, Rig,
+    certificates::certificates,
     http::{Caller, Site},
     process::{Place, field},
 };
@@ -111,27 +111,6 @@ async fn pages_of_other_sites_are_refused() {
         answer.problem(403, "cross-origin");
     }
     site.serve.stop().await;
-}
-
-/// An authority, a certificate for localhost and one for a client, with their keys, in PEM.
-struct Certificates {
-    authority: String,
-    server: (String, String),
-    client: (String, String),
-}
-
-fn certificates() -> Certificates {
-    let mut params = CertificateParams::new(Vec::new()).expect("no names");
-    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    let key = KeyPair::generate().expect("a key");
-    let authority = params.self_signed(&key).expect("signed").pem();
-    let issuer = Issuer::new(params, key);
-    let leaf = |name: &str| {
-        let key = KeyPair::generate().expect("a key");
-        let params = CertificateParams::new(vec![name.to_owned()]).expect("a name");
-        (params.signed_by(&key, &issuer).expect("signed").pem(), key.serialize_pem())
-    };
-    Certificates { authority, server: leaf("localhost"), client: leaf("worker") }
 }
 
 #[tokio::test]

@@ -24,7 +24,7 @@ async fn a_late_queue_is_seen_and_paused_and_the_terminal_is_left_as_it_was() {
     let (url, queue) = (RedisServer::shared().url(), rig.name());
     let overdue = env!("CARGO_BIN_EXE_overdue");
     let line = format!(
-        "stty cols 100 rows 30; {overdue} --redis-url {url} stats {queue} --watch --interval 100ms; echo left with $?"
+        "stty cols 100 rows 30; {overdue} --redis-url '{url}' stats {queue} --watch --interval 100ms; echo left with $?"
     );
     let mut child = Command::new("script")
         .args(["-qefc", &line, "/dev/null"])

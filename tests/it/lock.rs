@@ -308,7 +308,7 @@ async fn a_redis_that_hangs_or_dies_is_told_before_the_ttl_is_over() {
 
 /// A way to a server on which the reply to the next script is lost: it runs, and then the connection breaks.
 fn lossy(server: &RedisServer, place: &TempDir, lose_next: &Arc<AtomicBool>) -> String {
-    let server = server.url().replace("unix://", "");
+    let server = server.socket();
     let socket = place.path().join("lossy.sock");
     let listener = UnixListener::bind(&socket).expect("a free path");
     let lose_next = Arc::clone(lose_next);

@@ -282,7 +282,7 @@ async fn holders_are_killed_at_work_and_no_update_is_lost() {
     let shop = Shop::new().await;
     shop.place.write("read.lua", READ);
     shop.place.write("write.lua", WRITE);
-    let (socket, counter) = (RedisServer::shared().url().replace("unix://", ""), &shop.door.key);
+    let (socket, counter) = (RedisServer::shared().socket().display().to_string(), &shop.door.key);
     let increment = |pause: &str, ready: &str| {
         format!(
             "n=$(redis-cli -s {socket} --eval read.lua counter-{counter} , $OVERDUE_LOCK_FENCE); [ \"$n\" ] || exit 8

@@ -373,7 +373,7 @@ async fn nothing_else_is_told() {
 /// The scripts of the pollers, with a clock that is off by as many seconds as the key `skew` says.
 fn with_a_clock_that_steps(place: &Place) -> PathBuf {
     let reads_time = "local time = call('TIME')";
-    let skewed = format!("{reads_time}\n  time[1] = time[1] + tonumber(call('GET', 'skew') or 0)");
+    let skewed = format!("{reads_time}\n  time[1] = time[1] + tonumber(call('GET', 'overdue:skew') or 0)");
     let dir = place.path("scripts");
     fs::create_dir(&dir).expect("the directory is ours");
     for verb in ["claim", "fire_stream", "fire_list", "watch", "order_expire"] {
@@ -392,13 +392,13 @@ async fn a_clock_that_steps_is_no_loss_and_hides_none() {
     is_ready(&serve).await;
     for skew_s in ["3600", "-3600", "0"] {
         let (_, before_ms) = shop.canary("log").await;
-        shop.rig.admin(&["SET", "skew", skew_s]).await;
+        shop.rig.admin(&["SET", "overdue:skew", skew_s]).await;
         shop.canaries_are_kept(2).await;
         let stepped_ms = shop.canary("log").await.1 - before_ms;
         assert!(stepped_ms.abs() > 3_000_000, "{stepped_ms}");
         all_is_well(&serve).await;
     }
-    shop.rig.admin(&["SET", "skew", "-3600"]).await;
+    shop.rig.admin(&["SET", "overdue:skew", "-3600"]).await;
     shop.canaries_are_kept(1).await;
     shop.rig.admin(&["DEL", "overdue:{log}:meta"]).await;
     assert!(tells(&serve, "log", 1).await.contains("data_lost"));

@@ -106,7 +106,7 @@ impl fmt::Display for Broken {
 impl Stage {
     pub(crate) fn new() -> Self {
         let server = RedisServer::start();
-        let redis = Redis::open(&server.url(), PATIENT).expect("a valid url");
+        let redis = Redis::open(&server.root_url(), PATIENT).expect("a valid url");
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
         Self { server, redis, runtime, verdicts: RefCell::default() }
     }

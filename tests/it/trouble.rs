@@ -253,7 +253,7 @@ async fn a_server_that_died_is_unreachable_until_it_is_back() {
 /// The queue of a rig as somebody sees it who waits 100 ms for an answer.
 fn impatient(server: &RedisServer, rig: &Rig) -> Queue {
     let timeouts = Timeouts { response: Duration::from_millis(100), ..PATIENT };
-    let redis = Redis::open(&server.url(), timeouts).expect("a valid url");
+    let redis = Redis::open(&server.root_url(), timeouts).expect("a valid url");
     Queue::new(redis, "overdue", rig.name().clone())
 }
 
@@ -294,7 +294,7 @@ async fn a_user_without_rights_or_password_is_told_so() {
     let rig = Rig::on(&server).await;
     rig.admin(&["ACL", "SETUSER", "reader", "on", ">secret", "~*", "+@read"]).await;
     let as_user = |password: &str| {
-        let url = format!("{}?user=reader&pass={password}", server.url());
+        let url = format!("{}?user=reader&pass={password}", server.root_url());
         let redis = overdue::redis::Redis::open(&url, PATIENT).unwrap();
         Queue::new(redis, "overdue", rig.name().clone())
     };
@@ -307,7 +307,7 @@ async fn a_right_that_is_missing_inside_a_script_is_named() {
     let server = RedisServer::start();
     let rig = Rig::on(&server).await;
     rig.admin(&["ACL", "SETUSER", "clerk", "on", ">secret", "~*", "+@all", "-zadd"]).await;
-    let url = server.url().replace("redis.sock", "redis.sock?user=clerk&pass=secret");
+    let url = server.root_url().replace("redis.sock", "redis.sock?user=clerk&pass=secret");
     let clerk = Queue::new(Redis::open(&url, PATIENT).unwrap(), "overdue", rig.name().clone());
     assert_eq!(
         trouble(clerk.schedule(&many(1), Mode::Replace, Expected::Anything).await),
@@ -319,7 +319,7 @@ async fn a_right_that_is_missing_inside_a_script_is_named() {
 async fn a_right_that_is_missing_in_the_middle_of_a_claim_loses_nothing() {
     let server = RedisServer::start();
     let rig = Rig::on(&server).await;
-    let url = server.url().replace("redis.sock", "redis.sock?user=clerk&pass=secret");
+    let url = server.root_url().replace("redis.sock", "redis.sock?user=clerk&pass=secret");
     let clerk = Queue::new(Redis::open(&url, PATIENT).unwrap(), "overdue", rig.name().clone());
     rig.put("a", T0, "p").await;
     let mut now = T0;

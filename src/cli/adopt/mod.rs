@@ -154,6 +154,12 @@ struct Adoption<'a> {
 impl Adoption<'_> {
     async fn run(&mut self, bar: &ProgressBar) -> anyhow::Result<()> {
         let redis = self.queue.redis();
+        if redis.is_cluster() {
+            bail!(
+                "a key becomes a deadline in one step, and in a cluster keys are in slots of their own: \
+                 list your keys with their TTLs, and `overdue import` them"
+            );
+        }
         let glob = self.pattern.glob;
         let in_all = redis.key_count().await?;
         bar.set_length(in_all);

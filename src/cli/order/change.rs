@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::{FieldArguments, OneOrder};
 use crate::{
-    cli::{context::Context, output::or_dash},
+    cli::{context::Context, durable::Durable, output::or_dash},
     duration,
     order::{Extended, Extension, Order, Verdict},
     queue::Due,
@@ -38,12 +38,15 @@ pub(in crate::cli) struct Pay {
     order: OneOrder,
     #[command(flatten)]
     fields: FieldArguments,
+    #[command(flatten)]
+    durable: Durable,
 }
 
 impl Pay {
     pub(super) async fn run(&self, context: &Context) -> anyhow::Result<()> {
         let details = self.fields.fields()?;
-        let verdict = self.order.queue.orders(context).await?.pay(&self.order.id, &details).await?;
+        let orders = self.order.queue.orders(context).await?.durable_at(self.durable.durability);
+        let verdict = orders.pay(&self.order.id, &details).await?;
         report(context, &self.order, verdict, ["paid", "already_paid"])
     }
 }
@@ -55,12 +58,15 @@ pub(in crate::cli) struct Cancel {
     order: OneOrder,
     #[command(flatten)]
     fields: FieldArguments,
+    #[command(flatten)]
+    durable: Durable,
 }
 
 impl Cancel {
     pub(super) async fn run(&self, context: &Context) -> anyhow::Result<()> {
         let details = self.fields.fields()?;
-        let verdict = self.order.queue.orders(context).await?.cancel(&self.order.id, &details).await?;
+        let orders = self.order.queue.orders(context).await?.durable_at(self.durable.durability);
+        let verdict = orders.cancel(&self.order.id, &details).await?;
         report(context, &self.order, verdict, ["cancelled", "already_cancelled"])
     }
 }
@@ -104,6 +110,8 @@ pub(in crate::cli) struct Extend {
     order: OneOrder,
     #[command(flatten)]
     to: To,
+    #[command(flatten)]
+    durable: Durable,
 }
 
 /// To when: exactly one of them.
@@ -134,7 +142,7 @@ impl To {
 
 impl Extend {
     pub(super) async fn run(&self, context: &Context) -> anyhow::Result<()> {
-        let orders = self.order.queue.orders(context).await?;
+        let orders = self.order.queue.orders(context).await?.durable_at(self.durable.durability);
         match orders.extend(&self.order.id, self.to.extension()).await? {
             Extended::Moved { order, old } => {
                 let (due_at, was) = (or_dash(order.due_at), or_dash(old));

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{FieldArguments, InQueue};
 use crate::{
-    cli::{context::Context, ndjson_lines, output::block},
+    cli::{context::Context, durable::Durable, ndjson_lines, output::block},
     duration,
     order::{Created, Fields, MAX_FIELD_BYTES, NewOrder, Order, Orders, Submitted},
     queue::Due,
@@ -53,6 +53,8 @@ struct New {
     /// Read orders from a file of NDJSON instead; - reads standard input
     #[arg(long, value_name = "FILE", conflicts_with_all = ["id", "delay", "at", "fields"])]
     from: Option<PathBuf>,
+    #[command(flatten)]
+    durable: Durable,
 }
 
 impl New {
@@ -191,7 +193,7 @@ pub(in crate::cli) struct Create {
 impl Create {
     pub(super) async fn run(&self, context: &Context) -> anyhow::Result<()> {
         let one = self.new.one(context)?;
-        let orders = self.new.queue.orders(context).await?;
+        let orders = self.new.queue.orders(context).await?.durable_at(self.new.durable.durability);
         let Some(new) = one else { return self.run_file(context, &orders).await };
         let (result, order) = match orders.create(std::slice::from_ref(&new)).await?.remove(0) {
             Created::Created(order) => ("created", order),
@@ -253,7 +255,7 @@ struct SubmitAnswer<'a> {
 impl Submit {
     pub(super) async fn run(&self, context: &Context) -> anyhow::Result<()> {
         let one = self.new.one(context)?;
-        let orders = self.new.queue.orders(context).await?;
+        let orders = self.new.queue.orders(context).await?.durable_at(self.new.durable.durability);
         let Some(new) = one else { return self.run_file(context, &orders).await };
         let (result, due_at) = match orders.submit(std::slice::from_ref(&new)).await?[0] {
             Submitted::Accepted { due_at } => ("accepted", Some(due_at)),

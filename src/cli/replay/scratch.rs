@@ -55,7 +55,7 @@ async fn running_redis(context: &Context) -> anyhow::Result<Option<Redis>> {
     let Some(redis) = app::find_redis(config)? else { return Ok(None) };
     match redis.ping().await {
         Ok(()) => Ok(Some(redis)),
-        Err(cause) if config.url.is_some() => Err(cause.into()),
+        Err(cause) if config.names_servers() => Err(cause.into()),
         // The socket that a killed `serve` left behind.
         Err(_) => Ok(None),
     }

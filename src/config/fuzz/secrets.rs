@@ -1,7 +1,7 @@
 //! Nothing that is wrong with a configuration shows a secret of it: not the file, not a variable, not a url.
 
+use ::redis::IntoConnectionInfo as _;
 use proptest::{collection::vec, sample::select};
-use redis::IntoConnectionInfo as _;
 
 use super::*;
 use crate::fuzz::mutated;

@@ -11,9 +11,10 @@ use crate::{
         deadlines::{Move, json},
         extract::Json,
         problem::{Kind, Problem},
+        schema::Durable,
     },
     order::{Extended, Fields, Order, Orders, Status, Verdict},
-    types::{DueAt, Id},
+    types::{DueAt, DurabilityLevel, Id},
 };
 
 /// What is added to the order. A field that it has must have the same value.
@@ -46,12 +47,14 @@ pub(in crate::http) struct EndedOrder {
     result: Ending,
     #[serde(flatten)]
     order: Order,
+    /// What the write has reached.
+    durability: DurabilityLevel,
 }
 
 /// Pay an order, unless it has expired or was cancelled.
 #[utoipa::path(
     post, path = "/v1/orders/{id}/pay", operation_id = "payOrder", tag = "orders",
-    params(OneOrder, InQueueParam),
+    params(OneOrder, InQueueParam, Durable),
     request_body(content = Details, example = json!({"fields": {"payment": "pi_3MtwBw"}})),
     responses(
         (status = 200, description = "It is paid, by this call or an earlier one.", body = EndedOrder,
@@ -72,7 +75,7 @@ pub(in crate::http) async fn pay(
 /// Cancel an order, unless it has expired or was paid.
 #[utoipa::path(
     post, path = "/v1/orders/{id}/cancel", operation_id = "cancelOrder", tag = "orders",
-    params(OneOrder, InQueueParam),
+    params(OneOrder, InQueueParam, Durable),
     request_body(content = Details, example = json!({"fields": {"reason": "changed my mind"}})),
     responses(
         (status = 200, description = "It is cancelled, by this call or an earlier one.", body = EndedOrder,
@@ -108,7 +111,8 @@ fn ended(
         Verdict::NotFound => return Err(no_such(orders, id)),
         Verdict::NotAnOrder => return Err(not_an_order(id)),
     };
-    Ok(json(StatusCode::OK, &EndedOrder { result, order }))
+    let durability = orders.queue().durability();
+    Ok(json(StatusCode::OK, &EndedOrder { result, order, durability }))
 }
 
 fn too_late(order: &Order) -> Problem {
@@ -130,12 +134,14 @@ pub(in crate::http) struct ExtendedOrder {
     /// The deadline before.
     #[serde(skip_serializing_if = "Option::is_none")]
     previous_due_at: Option<DueAt>,
+    /// What the write has reached.
+    durability: DurabilityLevel,
 }
 
 /// Move the deadline of an order that is not paid yet.
 #[utoipa::path(
     post, path = "/v1/orders/{id}/extend", operation_id = "extendOrder", tag = "orders",
-    params(OneOrder, InQueueParam),
+    params(OneOrder, InQueueParam, Durable),
     request_body(content = Move, example = json!({"extend_by": "10m"})),
     responses(
         (status = 200, description = "Its deadline was moved.", body = ExtendedOrder,
@@ -151,7 +157,8 @@ pub(in crate::http) async fn extend(
 ) -> Result<Response, Problem> {
     match orders.extend(&id, body.extension()?).await? {
         Extended::Moved { order, old } => {
-            Ok(json(StatusCode::OK, &ExtendedOrder { order, previous_due_at: old }))
+            let durability = orders.queue().durability();
+            Ok(json(StatusCode::OK, &ExtendedOrder { order, previous_due_at: old, durability }))
         }
         Extended::TooLate(order) => Err(too_late(&order)),
         Extended::NotFound => Err(no_such(&orders, &id)),

@@ -13,11 +13,11 @@ use crate::{
         deadlines::{due, json},
         extract::{Json, present},
         problem::{Kind, Problem},
-        schema::When,
+        schema::{Durable, When},
     },
     order::{Created, Fields, NewOrder, Order, Orders, Submitted},
     queue::Due,
-    types::{DueAt, Id, QueueName},
+    types::{DueAt, DurabilityLevel, Id, QueueName},
 };
 
 /// RFC 7240.
@@ -78,6 +78,8 @@ pub(in crate::http) struct CreatedOrder {
     result: Creating,
     #[serde(flatten)]
     order: Order,
+    /// What the write has reached.
+    durability: DurabilityLevel,
 }
 
 /// What became of a submission.
@@ -101,6 +103,8 @@ pub(in crate::http) struct SubmittedOrder {
     /// By when it must be paid.
     #[serde(skip_serializing_if = "Option::is_none")]
     due_at: Option<DueAt>,
+    /// What the write has reached.
+    durability: DurabilityLevel,
 }
 
 /// Create an order.
@@ -110,7 +114,7 @@ pub(in crate::http) struct SubmittedOrder {
 /// accepted at once, and created a moment later.
 #[utoipa::path(
     post, path = "/v1/orders", operation_id = "createOrder", tag = "orders",
-    params(InQueueParam,
+    params(InQueueParam, Durable,
         ("Idempotency-Key" = Option<String>, Header, min_length = 1, max_length = 255, pattern = "^[!-~]+$"),
         ("Prefer" = Option<String>, Header,
             description = "respond-async to accept it and create it later; others are ignored, as RFC 7240 asks")),
@@ -167,7 +171,7 @@ pub(in crate::http) async fn post(
 /// Create an order under this id; creating it twice is creating it once.
 #[utoipa::path(
     put, path = "/v1/orders/{id}", operation_id = "putOrder", tag = "orders",
-    params(OneOrder, InQueueParam),
+    params(OneOrder, InQueueParam, Durable),
     request_body(content = OrderBody, example = json!({"delay": "30m", "fields": {"amount": "100.00"}})),
     responses(
         (status = 201, description = "It is created.", body = CreatedOrder,
@@ -221,11 +225,14 @@ fn split_unquoted(text: &str) -> impl Iterator<Item = &str> {
 }
 
 async fn create(orders: &Orders, new: &NewOrder) -> Result<Response, Problem> {
+    let durability = orders.queue().durability();
     match orders.create(std::slice::from_ref(new)).await?.remove(0) {
         Created::Created(order) => {
-            Ok(json(StatusCode::CREATED, &CreatedOrder { result: Creating::Created, order }))
+            Ok(json(StatusCode::CREATED, &CreatedOrder { result: Creating::Created, order, durability }))
         }
-        Created::Exists(order) => Ok(json(StatusCode::OK, &CreatedOrder { result: Creating::Exists, order })),
+        Created::Exists(order) => {
+            Ok(json(StatusCode::OK, &CreatedOrder { result: Creating::Exists, order, durability }))
+        }
         Created::Conflict(_) => Err(conflict(&new.id)),
         Created::NotAnOrder => Err(not_an_order(&new.id)),
     }
@@ -240,7 +247,8 @@ async fn submit(orders: &Orders, new: &NewOrder) -> Result<Response, Problem> {
         Submitted::Full => return Err(Problem::new(Kind::IntakeFull, Kind::IntakeFull.parts().3)),
     };
     let (id, queue) = (new.id.clone(), orders.queue().name().clone());
-    let mut response = json(StatusCode::ACCEPTED, &SubmittedOrder { result, id, queue, due_at });
+    let durability = orders.queue().durability();
+    let mut response = json(StatusCode::ACCEPTED, &SubmittedOrder { result, id, queue, due_at, durability });
     response.headers_mut().insert(PREFERENCE_APPLIED, HeaderValue::from_static(RESPOND_ASYNC));
     Ok(response)
 }

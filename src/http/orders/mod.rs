@@ -12,7 +12,7 @@ use utoipa::{IntoParams, ToSchema};
 use super::{
     Api,
     deadlines::json,
-    extract::{Params, path_id},
+    extract::{Params, durability, path_id},
     list::{Paging, paging},
     problem::{Kind, Problem},
 };
@@ -52,7 +52,7 @@ impl FromRequestParts<Api> for InQueue {
 
     async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, Problem> {
         let mut params = Params::from_request_parts(parts, api).await?;
-        let orders = api.orders(params.take::<QueueName>("queue")?.as_ref())?.clone();
+        let orders = api.orders(params.take::<QueueName>("queue")?.as_ref())?.durable_at(durability(parts)?);
         Ok(Self { orders, params })
     }
 }

@@ -115,7 +115,7 @@ async fn impatient(proxy: &Proxy) -> MultiplexedConnection {
     let config = AsyncConnectionConfig::new()
         .set_connection_timeout(Some(LIMIT))
         .set_response_timeout(Some(Duration::from_millis(200)));
-    let client = redis::Client::open(proxy.url()).unwrap();
+    let client = redis::Client::open(proxy.root_url()).unwrap();
     client.get_multiplexed_async_connection_with_config(&config).await.expect("the proxy listens")
 }
 
@@ -125,7 +125,7 @@ async fn incr(connection: &mut MultiplexedConnection, key: &str) -> RedisResult<
 
 /// What Redis holds, seen past the proxy.
 async fn held(key: &str) -> i64 {
-    let mut direct = connect(&RedisServer::shared().url()).await.unwrap();
+    let mut direct = connect(&RedisServer::shared().root_url()).await.unwrap();
     let held: Option<i64> = cmd("GET").arg(key).query_async(&mut direct).await.unwrap();
     held.unwrap_or(0)
 }
@@ -134,7 +134,7 @@ async fn held(key: &str) -> i64 {
 async fn what_comes_through_is_what_was_sent() {
     for protocol in ["resp2", "resp3"] {
         let proxy = proxy();
-        let mut connection = connect(&format!("{}?protocol={protocol}", proxy.url())).await.unwrap();
+        let mut connection = connect(&format!("{}?protocol={protocol}", proxy.root_url())).await.unwrap();
         let key = format!("through-{protocol}");
         let large = "x".repeat(3 << 20);
         let mut pipeline = redis::pipe();
@@ -183,7 +183,7 @@ async fn one_fault_strikes_one_request_and_only_its_own() {
         let proxy = proxy();
         let key = format!("one-{fault:?}");
         proxy.faults().nth("incr", 2, fault);
-        let mut connection = connect(&proxy.url()).await.unwrap();
+        let mut connection = connect(&proxy.root_url()).await.unwrap();
         let _: String = cmd("PING").query_async(&mut connection).await.unwrap();
         assert_eq!(incr(&mut connection, &key).await.unwrap(), 1);
         let error = incr(&mut connection, &key).await.unwrap_err();
@@ -191,7 +191,7 @@ async fn one_fault_strikes_one_request_and_only_its_own() {
         assert_eq!(held(&key).await, 1 + i64::from(runs), "{fault:?}");
         assert_eq!(proxy.struck().into_iter().collect::<Vec<_>>(), [(format!("{name}:incr"), 1)]);
 
-        let mut next = connect(&proxy.url()).await.unwrap();
+        let mut next = connect(&proxy.root_url()).await.unwrap();
         assert_eq!(incr(&mut next, &key).await.unwrap(), 2 + i64::from(runs));
         assert_eq!((proxy.faults().count(name), proxy.faults().passed("incr")), (1, 2));
     }
@@ -202,7 +202,7 @@ async fn behind_a_lost_reply_nothing_comes_through() {
     for fault in [Fault::LoseReply(After::Close), Fault::LoseRequest(After::Close), Fault::CutReply(0)] {
         let proxy = proxy();
         proxy.faults().nth("echo", 500, fault);
-        let mut connection = connect(&proxy.url()).await.unwrap();
+        let mut connection = connect(&proxy.root_url()).await.unwrap();
         let echoes = (0..1000).map(|n| {
             let mut connection = connection.clone();
             async move { cmd("ECHO").arg(n).query_async::<i64>(&mut connection).await }
@@ -235,7 +235,7 @@ async fn silence_swallows_all_that_follows_on_its_connection() {
         let struck = async || (proxy.struck().len() == 2).then_some(());
         eventually("the first one is struck", struck).await;
         assert_eq!(held(&key).await, runs);
-        assert_eq!(incr(&mut connect(&proxy.url()).await.unwrap(), &key).await.unwrap(), runs + 1);
+        assert_eq!(incr(&mut connect(&proxy.root_url()).await.unwrap(), &key).await.unwrap(), runs + 1);
     }
 }
 
@@ -250,7 +250,7 @@ async fn half_open_connections_stay_silent_and_the_door_decides_for_new_ones() {
     eventually("a new one works", async || incr(&mut new, "half-open").await.ok()).await;
 
     faults.half_open(Door::Hang);
-    let client = redis::Client::open(proxy.url()).unwrap();
+    let client = redis::Client::open(proxy.root_url()).unwrap();
     let config = AsyncConnectionConfig::new().set_connection_timeout(Some(Duration::from_millis(200)));
     let refused = async || client.get_multiplexed_async_connection_with_config(&config).await.map(drop);
     refused().await.unwrap_err();
@@ -260,7 +260,7 @@ async fn half_open_connections_stay_silent_and_the_door_decides_for_new_ones() {
     assert!(faults.count("refuse") >= 1 && faults.count("half_open") >= 2);
 
     faults.heal();
-    let mut healed = connect(&proxy.url()).await.unwrap();
+    let mut healed = connect(&proxy.root_url()).await.unwrap();
     incr(&mut healed, "half-open").await.unwrap();
     assert!(incr(&mut old, "half-open").await.unwrap_err().is_timeout(), "for ever");
     faults.close_all();
@@ -271,7 +271,7 @@ async fn half_open_connections_stay_silent_and_the_door_decides_for_new_ones() {
 async fn stalls_and_delays_hold_replies_back_and_let_them_go_in_order() {
     const TIME: Duration = Duration::from_millis(120);
     let proxy = proxy();
-    let mut connection = connect(&proxy.url()).await.unwrap();
+    let mut connection = connect(&proxy.root_url()).await.unwrap();
     let switches: [(&str, &dyn Fn()); 3] = [
         ("stall", &|| proxy.faults().stall(TIME)),
         ("delay", &|| proxy.faults().delay(TIME)),
@@ -299,7 +299,7 @@ async fn a_storm_is_made_of_all_faults() {
     eventually("each has struck", async || {
         // Handshakes are struck as well.
         if let Ok(mut connection) =
-            redis::Client::open(proxy.url()).unwrap().get_multiplexed_async_connection().await
+            redis::Client::open(proxy.root_url()).unwrap().get_multiplexed_async_connection().await
         {
             while incr(&mut connection, "storm").await.is_ok() {}
         }
@@ -307,7 +307,7 @@ async fn a_storm_is_made_of_all_faults() {
     })
     .await;
     proxy.faults().heal();
-    let mut calm = connect(&proxy.url()).await.unwrap();
+    let mut calm = connect(&proxy.root_url()).await.unwrap();
     for _ in 0..100 {
         incr(&mut calm, "storm").await.unwrap();
     }

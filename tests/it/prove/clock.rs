@@ -24,7 +24,7 @@ use super::{
     run::{Run, Terms, scaled},
     siege::{Handler, Siege, besiege},
 };
-use crate::support::{LIMIT, PATIENT, RedisServer, Rig, eventually, leases};
+use crate::support::{LIMIT, PATIENT, RedisServer, Rig, eventually, leases, program};
 
 const HOUR_S: i64 = 3600;
 /// Nothing fails: what is to be tried again at an hour of a wrong clock waits for that hour.
@@ -55,7 +55,7 @@ impl Faked {
         let preload = format!("LD_PRELOAD={} libc.so.6", library.display());
         let timestamp_file = format!("FAKETIME_TIMESTAMP_FILE={}", file.display());
         let options = ["FAKETIME_NO_CACHE=1", "FAKETIME_DONT_FAKE_MONOTONIC=1"];
-        let program = ["env", &preload, &timestamp_file, options[0], options[1], "redis-server"];
+        let program = ["env", &preload, &timestamp_file, options[0], options[1], program()];
         Some(Self { server: RedisServer::start_as(&program, &[], |_| {}), clock })
     }
 }
@@ -137,7 +137,7 @@ async fn steps_of_the_clock_put_each_id_into_the_stream_once_and_never_early_by_
     let Some(mut faked) = Faked::start() else { return };
     let mut run = Run::begin("clock of Redis steps, stream");
     stepped(&mut run, &mut faked, Handler::Stream).await;
-    let rig = Rig::on(&faked.server).await;
+    let rig = Rig::rooted_on(&faked.server).await;
     let keys: Vec<String> = rig.send(redis::cmd("KEYS").arg("overdue:*:fired")).await;
     let entries: Vec<(String, HashMap<String, String>)> =
         rig.send(redis::cmd("XRANGE").arg(&keys[0]).arg("-").arg("+")).await;
@@ -166,7 +166,8 @@ async fn claimed(rig: &Rig, last: Option<Token>) -> Claim {
 #[tokio::test]
 async fn after_a_step_back_what_a_dead_process_held_is_back_after_its_lease() {
     let Some(Faked { server, clock }) = Faked::start() else { return };
-    let (mut run, rig) = (Run::begin("clock of Redis steps back, dead process"), Rig::on(&server).await);
+    let (mut run, rig) =
+        (Run::begin("clock of Redis steps back, dead process"), Rig::rooted_on(&server).await);
     for step_s in [1, HOUR_S] {
         clock.set(step_s);
         let now_ms = rig.redis().time().await.expect("the time").as_ms();
@@ -190,7 +191,7 @@ async fn after_a_step_back_what_a_dead_process_held_is_back_after_its_lease() {
 #[tokio::test]
 async fn after_a_step_back_a_lease_that_is_extended_lives_on() {
     let Some(Faked { server, clock }) = Faked::start() else { return };
-    let (run, rig) = (Run::begin("clock of Redis steps back, live process"), Rig::on(&server).await);
+    let (run, rig) = (Run::begin("clock of Redis steps back, live process"), Rig::rooted_on(&server).await);
     let now_ms = rig.redis().time().await.expect("the time").as_ms();
     rig.zadd("held", now_ms).await;
     let lease = Duration::from_secs(600);
@@ -218,7 +219,7 @@ async fn after_a_step_back_a_lease_that_is_extended_lives_on() {
 #[tokio::test]
 async fn a_step_forward_ends_the_leases_and_what_was_in_flight_is_handed_over_again() {
     let Some(Faked { server, clock }) = Faked::start() else { return };
-    let (mut run, rig) = (Run::begin("clock of Redis steps forward"), Rig::on(&server).await);
+    let (mut run, rig) = (Run::begin("clock of Redis steps forward"), Rig::rooted_on(&server).await);
     let now_ms = rig.redis().time().await.expect("the time").as_ms();
     for n in 0..10 {
         rig.zadd(format!("n{n}"), now_ms).await;

@@ -67,7 +67,7 @@ async fn while_full(run: &mut Run, handler: Handler) -> u64 {
 async fn a_full_memory_does_not_keep_orders_from_ending() {
     let mut run = Run::begin("maxmemory reached, orders");
     let server = RedisServer::start();
-    let rig = Rig::on(&server).await;
+    let rig = Rig::rooted_on(&server).await;
     let place = Place::new(&config(&server, &rig, "handler = { type = \"order\" }\n", ""));
     let fleet = Fleet::start(&place, 2);
     fleet.is_up().await;

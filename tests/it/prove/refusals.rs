@@ -114,7 +114,7 @@ async fn broken_connections_pauses_and_lost_scripts_are_outlived() {
 impl Siege<'_> {
     /// Somebody's script that does not end.
     async fn busy(&mut self) {
-        let other = Redis::open(&self.server.url(), PATIENT).expect("a valid url");
+        let other = Redis::open(&self.server.root_url(), PATIENT).expect("a valid url");
         let endless = async move {
             let mut command = redis::cmd("EVAL");
             other.run(command.arg("while true do end").arg(0)).await.expect_err("it is killed");

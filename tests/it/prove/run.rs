@@ -18,7 +18,7 @@ use super::{
 };
 
 /// The number in this variable, or what to take without it.
-fn number(variable: &str, without: u64) -> u64 {
+pub(crate) fn number(variable: &str, without: u64) -> u64 {
     std::env::var(variable).map_or(without, |text| text.parse().expect("a number"))
 }
 

@@ -75,7 +75,7 @@ pub(crate) async fn besiege_with(
     load: Workload,
     faults: impl AsyncFnOnce(&mut Siege<'_>),
 ) -> u64 {
-    let rig = Rig::on(server).await;
+    let rig = Rig::rooted_on(server).await;
     let line = match &handler {
         Handler::Webhook(policy) => Recorder::start(&run.history, *policy, run.seed).await.handler(),
         Handler::Stream => "handler = { type = \"stream\" }\n".to_owned(),
@@ -95,7 +95,7 @@ pub(crate) async fn besiege_with(
     };
     let mut siege = Siege {
         queue: rig.clone(),
-        redis: Redis::open(&server.url(), PATIENT).expect("a valid url"),
+        redis: Redis::open(&server.root_url(), PATIENT).expect("a valid url"),
         history: Arc::clone(&run.history),
         dice: run.fork(),
         duplicates: 0,

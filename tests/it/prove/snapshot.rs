@@ -11,7 +11,7 @@ use overdue::{
 };
 use tokio::{task::JoinHandle, time::sleep};
 
-use crate::support::{PARTS, Rig, T0, id, leases, registration, retry_of};
+use crate::support::{PARTS, RedisServer, Rig, T0, id, leases, registration, retry_of};
 
 /// How far apart a [`Watch`] looks at least, and at most.
 const INTERVALS: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(2));
@@ -96,7 +96,7 @@ impl Watch {
 /// A queue with ids in all states: `s` scheduled, `r` to be tried again, `l` leased, `both` leased and registered
 /// anew, `d` dead.
 async fn furnished() -> Rig {
-    let rig = Rig::new().await;
+    let rig = Rig::rooted_on(RedisServer::shared()).await;
     rig.buried("d", "p").await;
     rig.schedule_all(&["l", "both", "r"].map(|name| registration(name, T0, "p"))).await;
     let held = leases(&rig.claim_at(T0, 10).await);

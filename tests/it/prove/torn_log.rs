@@ -19,7 +19,8 @@ use super::{
     snapshot::{Snapshot, sound},
 };
 use crate::support::{
-    LEASE, LEASE_MS, PATIENT, RedisServer, Rig, T0, eventually, id, leases, registration, rejected, retry_of,
+    LEASE, LEASE_MS, PATIENT, RedisServer, Rig, T0, eventually, id, leases, program, registration, rejected,
+    retry_of,
 };
 
 /// Written with every call, and never rewritten: a position in the file is a moment in time.
@@ -92,7 +93,7 @@ async fn digest(rig: &Rig) -> String {
 async fn every_cut_leaves_whole_calls_and_all_that_came_before() {
     let mut run = Run::begin("AOF cut at every place");
     let server = RedisServer::start_with(&LOGGED);
-    let rig = Rig::on(&server).await;
+    let rig = Rig::rooted_on(&server).await;
     let mut walk = Walk { rig, dice: run.fork(), now: T0, holds: Vec::new() };
     let log = log_file(&server);
     let mut moments = vec![walk.moment(&log).await];
@@ -106,7 +107,7 @@ async fn every_cut_leaves_whole_calls_and_all_that_came_before() {
         let cut = run.dice.random_range(first..=last);
         // The last moment that is in the file as a whole is what Redis has to come back with.
         let before = &moments[moments.partition_point(|moment| moment.len <= cut) - 1];
-        let mut copy = RedisServer::start_as(&["redis-server"], &LOGGED, |dir| cut_copy(&server, dir, cut));
+        let mut copy = RedisServer::start_as(&[program()], &LOGGED, |dir| cut_copy(&server, dir, cut));
         let rig = loaded(&copy, &walk.rig).await;
         assert_eq!(digest(&rig).await, before.digest, "cut at byte {cut} of {last}");
         assert_eq!(sound(&rig).await, before.state);
@@ -129,7 +130,7 @@ async fn every_cut_leaves_whole_calls_and_all_that_came_before() {
 
 /// The queue of a rig on another server, once that has loaded its data.
 async fn loaded(server: &RedisServer, rig: &Rig) -> Rig {
-    let redis = Redis::open(&server.url(), PATIENT).expect("a valid url");
+    let redis = Redis::open(&server.root_url(), PATIENT).expect("a valid url");
     eventually("it is loaded", async || redis.ping().await.ok()).await;
     Rig::with(server, Queue::new(redis, "overdue", rig.name().clone())).await
 }

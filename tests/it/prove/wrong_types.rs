@@ -69,7 +69,7 @@ async fn while_spoiled(run: &mut Run, handler: Handler, parts: &[&str]) -> u64 {
         }
     })
     .await;
-    let rig = Rig::on(&server).await;
+    let rig = Rig::rooted_on(&server).await;
     let rig = Rig::with(&server, other_queue(&rig)).await;
     read_stream(&rig, &run.history).await;
     duplicates

@@ -1,5 +1,7 @@
 //! What the tests share: a Redis, a queue for each test, the view of a foreign client, and waiting.
 
+pub(crate) mod certificates;
+pub(crate) mod group;
 pub(crate) mod http;
 pub(crate) mod process;
 pub(crate) mod proxy;
@@ -24,7 +26,7 @@ use overdue::{
     redis::{Redis, Timeouts},
 };
 use redis::{AsyncConnectionConfig, FromRedisValue, ToRedisArgs, aio::MultiplexedConnection};
-pub(crate) use server::RedisServer;
+pub(crate) use server::{RedisServer, program, version};
 
 /// 2026-01-01T00:00:00Z, where virtual time begins.
 pub(crate) const T0: i64 = 1_767_225_600_000;
@@ -139,7 +141,7 @@ pub(crate) fn orders_on(server: &RedisServer) -> Orders {
 
 /// A connection that knows nothing of overdue.
 pub(crate) async fn foreign_client(server: &RedisServer) -> MultiplexedConnection {
-    connect(&server.url()).await.expect("the server listens")
+    connect(&server.root_url()).await.expect("the server listens")
 }
 
 /// The same by its url. The crate's own limits are a second and a half, which a busy machine exceeds.
@@ -169,6 +171,12 @@ impl Rig {
 
     pub(crate) async fn on(server: &RedisServer) -> Self {
         Self::with(server, queue_on(server, PATIENT)).await
+    }
+
+    /// The same as a user who may do everything, for what overdue does not do: snapshots, keys of others.
+    pub(crate) async fn rooted_on(server: &RedisServer) -> Self {
+        let redis = Redis::open(&server.root_url(), PATIENT).expect("a valid url");
+        Self::with(server, queue_of(redis)).await
     }
 
     pub(crate) async fn with(server: &RedisServer, queue: Queue) -> Self {

@@ -14,7 +14,7 @@ mod verbs;
 use std::{
     collections::BTreeMap,
     net::{self, SocketAddr},
-    path::{Path, PathBuf},
+    path::PathBuf,
     sync::Arc,
     thread::{self, JoinHandle},
 };
@@ -27,7 +27,10 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::RedisServer;
+use super::{
+    RedisServer,
+    server::{PASSWORD, USER},
+};
 
 /// Runs in a thread of its own, so that a test may block while it waits for a program. Gone when dropped.
 pub(crate) struct Proxy {
@@ -44,8 +47,7 @@ impl Proxy {
         listener.set_nonblocking(true).expect("a socket of ours");
         let address = listener.local_addr().expect("it is bound");
         let (faults, stop) = (Faults::new(), CancellationToken::new());
-        let url = server.url();
-        let socket = Path::new(url.strip_prefix("unix://").expect("a unix socket")).to_owned();
+        let socket = server.socket();
         let listening = Listening { faults: faults.clone(), socket };
         let ended = stop.clone();
         let thread = thread::spawn(move || {
@@ -60,6 +62,11 @@ impl Proxy {
 
     /// Where clients connect.
     pub(crate) fn url(&self) -> String {
+        format!("redis://{USER}:{PASSWORD}@{}", self.address)
+    }
+
+    /// The same for those who may do everything.
+    pub(crate) fn root_url(&self) -> String {
         format!("redis://{}", self.address)
     }
 

@@ -1,12 +1,12 @@
 //! Real redis-servers for tests.
 
 use std::{
-    fs,
+    env, fs,
     io::{BufRead as _, BufReader, Write as _},
     os::unix::net::UnixStream,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
-    sync::OnceLock,
+    sync::{LazyLock, OnceLock},
     thread,
     time::{Duration, Instant},
 };
@@ -50,7 +50,7 @@ impl RedisServer {
 
     /// The same with further options, such as `["--appendonly", "yes"]`.
     pub(crate) fn start_with(options: &[&str]) -> Self {
-        Self::start_as(&["redis-server"], options, |_| {})
+        Self::start_as(&[program()], options, |_| {})
     }
 
     /// The same by other words than `redis-server`, which exec it in the end, once `prepare` has put into its
@@ -77,8 +77,14 @@ impl RedisServer {
         self.pid
     }
 
-    /// Where clients connect.
+    /// Where overdue connects: as a user with no more rights than the documentation says.
     pub(crate) fn url(&self) -> String {
+        let socket = self.socket();
+        format!("unix://{}?user={USER}&pass={PASSWORD}", socket.display())
+    }
+
+    /// Where those connect who may do everything.
+    pub(crate) fn root_url(&self) -> String {
         format!("unix://{}", self.socket().display())
     }
 
@@ -113,7 +119,7 @@ impl RedisServer {
         assert!(sent.is_ok_and(|status| status.success()), "kill -{name} {}", self.pid);
     }
 
-    fn socket(&self) -> PathBuf {
+    pub(crate) fn socket(&self) -> PathBuf {
         self.path("redis.sock")
     }
 
@@ -137,15 +143,53 @@ impl Drop for RedisServer {
     }
 }
 
+/// Who overdue is to its servers here.
+pub(crate) const USER: &str = "overdue";
+pub(crate) const PASSWORD: &str = "geheim";
+
+/// The rights of that user, word by word as the documentation has them: there, an operator copies them.
+fn rights() -> impl Iterator<Item = String> {
+    let line = include_str!("../../../docs/servers.md").lines().find(|line| line.starts_with("ACL SETUSER"));
+    let words = line.expect("the documentation has the line").split(' ').skip(2);
+    words.map(|word| word.replace("PASSWORD", PASSWORD))
+}
+
+/// The server that the tests run on: `redis-server`, or what `OVERDUE_TEST_REDIS_SERVER` names.
+pub(crate) fn program() -> &'static str {
+    static PROGRAM: LazyLock<String> =
+        LazyLock::new(|| env::var("OVERDUE_TEST_REDIS_SERVER").unwrap_or_else(|_| "redis-server".to_owned()));
+    &PROGRAM
+}
+
+/// The first two numbers of its version; those of Valkey, which go on where Redis 7.2 ended.
+pub(crate) fn version() -> (u32, u32) {
+    static VERSION: LazyLock<(u32, u32)> = LazyLock::new(|| {
+        let said = Command::new(program()).arg("--version").output().expect("a server to test with").stdout;
+        let said = String::from_utf8_lossy(&said).into_owned();
+        let version = said.split_once(" v=").expect("it says its version").1;
+        let mut numbers = version.split('.').map(|number| number.parse().expect("a number"));
+        (numbers.next().expect("a major version"), numbers.next().expect("a minor version"))
+    });
+    *VERSION
+}
+
 fn launch(dir: &Path, program: &[String], options: &[String]) -> (Child, u32) {
+    let fixed = ["--port", "0", "--unixsocket", "redis.sock", "--save", "", "--appendonly", "no"];
+    let fixed = fixed.into_iter().chain(["--daemonize", "no"]);
+    // Before 7.0 DEBUG was always there.
+    let debug = ["--enable-debug-command", "yes"].into_iter().filter(|_| version() >= (7, 0));
+    let user = ["--user".to_owned()].into_iter().chain(rights());
+    let words = fixed.chain(debug).map(str::to_owned).chain(user);
+    let words: Vec<String> = program.iter().cloned().chain(words).chain(options.iter().cloned()).collect();
+    keep(dir, &words)
+}
+
+/// Runs a server in a directory, as long as the other end of the keeper's stdin is held.
+pub(super) fn keep(dir: &Path, words: &[String]) -> (Child, u32) {
     let mut keeper = Command::new("sh")
         .args(["-c", KEEPER, "keeper"])
         .arg(dir)
-        .args(program)
-        .args(["--port", "0", "--unixsocket", "redis.sock", "--dir"])
-        .arg(dir)
-        .args(["--save", "", "--appendonly", "no", "--daemonize", "no", "--enable-debug-command", "yes"])
-        .args(options)
+        .args(words)
         .current_dir(dir)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
