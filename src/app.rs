@@ -11,6 +11,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
+mod examination;
 mod queues;
 mod service;
 #[cfg(feature = "otlp")]
@@ -20,6 +21,7 @@ use queues::Starter;
 
 use crate::{
     config::{Config, HandlerConfig, HttpConfig, OrderConfig, QueueConfig, RedisConfig, Sources},
+    doctor::Finding,
     error,
     handler::{Webhook, webhook::SetupError},
     http::{Served, Server, SetupError as HttpSetupError},
@@ -73,16 +75,22 @@ pub async fn serve(config: Config, sources: Sources) -> anyhow::Result<()> {
             return Err(cause.into());
         }
     };
+    let mut refusal = examination::begin(&redis, &config.redis, &stop);
     log_start(&config, embedded.as_ref(), &webhooks, http.as_ref());
     if let Some(http) = http {
         running.start_http(http);
     }
     service::ready();
 
+    let mut refused = None;
     loop {
         let asked = tokio::select! {
             asked = signals.next() => asked,
             () = running.failed() => break,
+            Ok(finding) = &mut refusal => {
+                refused = Some(finding);
+                break;
+            }
         };
         match asked {
             Asked::Reload => {
@@ -111,6 +119,9 @@ pub async fn serve(config: Config, sources: Sources) -> anyhow::Result<()> {
     }
     tracing::info!("stopped");
     anyhow::ensure!(!running.panicked, "a part of it panicked; see the log");
+    if let Some(Finding { server, check, found, consequence, remedy, .. }) = refused {
+        anyhow::bail!("nobody should serve on {server}: {check} is {found}: {consequence}. {remedy}");
+    }
     Ok(())
 }
 

@@ -147,6 +147,8 @@ pub enum TroubleKind {
     WrongType,
     /// `NOSCRIPT` again right after the script was loaded.
     NoScript,
+    /// A newer version of overdue has written this queue in a way that this one would misread. Nothing was changed.
+    NewerSchema,
     /// Anything else; the detail says what.
     Other,
 }
@@ -173,6 +175,7 @@ impl TroubleKind {
             Self::Auth => "auth",
             Self::WrongType => "wrongtype",
             Self::NoScript => "noscript",
+            Self::NewerSchema => "newerschema",
             Self::Other => "other",
         }
     }
@@ -198,6 +201,7 @@ impl TroubleKind {
             Self::Auth => "refused the user or the password of `redis.url`",
             Self::WrongType => "holds a key of another type than overdue's",
             Self::NoScript => "forgot a script right after it was loaded: is SCRIPT FLUSH in a loop?",
+            Self::NewerSchema => "has a queue of a newer version of overdue: upgrade this process",
             Self::Other => "refused the call",
         }
     }

@@ -45,6 +45,7 @@
 //! - [`scheduler`]: polls a queue, runs handlers, settles outcomes
 //! - [`order`]: orders that expire when they are not paid, on top of the queue verbs
 //! - [`lock`]: one holder at a time, with a fencing number
+//! - [`doctor`]: what is wrong with a Redis before it hurts
 //! - [`http`]: the interface for callers without Redis access, and for workers in any language
 //! - [`app`]: what `serve` is made of
 //! - [`cli`]: the commands
@@ -52,6 +53,7 @@
 pub mod app;
 pub mod cli;
 pub mod config;
+pub mod doctor;
 pub mod duration;
 pub mod error;
 mod fault;

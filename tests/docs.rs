@@ -75,6 +75,17 @@ fn every_link_between_files_leads_somewhere() {
     assert!(broken.is_empty(), "links that lead nowhere:\n{}", broken.join("\n"));
 }
 
+/// An operator copies it from either page, and the tests run with the one of the second.
+#[test]
+fn the_rights_of_the_user_are_the_same_on_both_pages() {
+    let rights = |page: &str| {
+        let text = fs::read_to_string(root().join(page)).expect("a page");
+        let line = text.lines().find(|line| line.starts_with("ACL SETUSER")).map(str::to_owned);
+        line.unwrap_or_else(|| panic!("{page} has no ACL line"))
+    };
+    assert_eq!(rights("README.md"), rights("docs/servers.md"));
+}
+
 #[test]
 fn the_contract_has_a_row_for_each_script_and_no_other() {
     let page = prose(&root().join("docs/contract.md"));

@@ -14,6 +14,7 @@
 --                      or only trace (W3C traceparent) and retry, of an id that was registered in a trace
 --   7 dead       ZSET  id -> when it was buried, in ms
 --   8 meta       HASH  token -> the last token; paused -> 1 while nothing may be claimed;
+--                      schema -> the number of the layout that is in use, see SCHEMA;
 --                      rate_until -> up to when, in µs, the rate limit is used up;
 --                      canary -> 'born count at': since when in µs it is written, how often it was, and the last
 --                      time in ms. It is written by every claim that takes something, and else once a second. Who
@@ -26,6 +27,8 @@ local scheduled, payload, leased, leases, batches, attempts, dead, meta = unpack
 
 -- Scores outside are no milliseconds: below are seconds, above is past the year 9999. As in types.rs.
 local MIN_DUE, MAX_DUE = 100000000000, 253402300799999
+-- The number of this layout: who finds a larger one in `meta` would misread what is there, claims nothing, and says so.
+local SCHEMA = 1
 -- No id holds a control character, so removing this member removes nothing.
 local NOBODY = '\0overdue'
 
@@ -344,6 +347,8 @@ local function parts_of_canary(found)
   end
 end
 
+local schema_is_written = false -- read and written along with the canary
+
 -- Writes the canary anew if the script took something, if it is a second old, or lies in the future because the
 -- clock stepped back; one that is missing, or damaged, is born. The count is what others compare: it grows whatever
 -- the clock does. Answers the canary that stands then.
@@ -357,7 +362,7 @@ local function keep_canary(found, took, now, now_us)
     return found
   end
   local left = born .. ' ' .. digits(count + 1) .. ' ' .. digits(now)
-  call('HSET', meta, 'canary', left)
+  call('HSET', meta, 'canary', left, unpack(schema_is_written and {} or { 'schema', SCHEMA }))
   return left
 end
 
@@ -380,7 +385,12 @@ end
 
 -- What `meta` holds, in one read. All who write ends of leases, or the canary, begin with it.
 local function state_of_queue(now, now_us)
-  local values = call('HMGET', meta, 'token', 'paused', 'rate_until', 'canary')
+  local values = call('HMGET', meta, 'token', 'paused', 'rate_until', 'canary', 'schema')
+  local schema = tonumber(values[5] or 0) or 0
+  if schema > SCHEMA then
+    error('overdue: newer schema: this queue has ' .. schema .. ', and this version knows ' .. SCHEMA)
+  end
+  schema_is_written = schema == SCHEMA
   mend_ends(values[4], now, now_us)
   return { token = values[1], paused = values[2], rate_until = values[3], canary = values[4] }
 end

@@ -7,7 +7,9 @@ mod config;
 mod context;
 mod csv_lines;
 mod dead;
+mod deadline_lines;
 mod deadlines;
+mod doctor;
 mod durable;
 mod export;
 #[cfg(test)]
@@ -23,9 +25,11 @@ mod order;
 mod output;
 mod pace;
 mod queue;
+mod reconcile;
 mod replay;
 mod serve;
 mod stats;
+mod verify;
 mod webhook;
 
 use std::{path::PathBuf, process::ExitCode};
@@ -116,6 +120,12 @@ enum Command {
     /// Help for whoever writes the receiver of webhooks: sign, verify, listen
     #[command(subcommand)]
     Webhook(webhook::WebhookCommand),
+    /// Look for what is wrong with Redis before it hurts
+    Doctor(doctor::Doctor),
+    /// Look whether queues are whole, and mend them
+    Verify(verify::Verify),
+    /// Compare a queue with what your own database says, and mend the differences
+    Reconcile(reconcile::Reconcile),
     /// Ask whether a running `serve` is ready: exit code 0 if it is
     Healthcheck(healthcheck::Healthcheck),
     /// Print shell completions
@@ -155,6 +165,9 @@ pub async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         // The url of the flag alone: nobody wants a benchmark on the Redis of a configuration that lies about.
         Command::Bench(command) => command.run(redis_url, output).await,
         Command::Webhook(command) => command.run(output).await,
+        Command::Doctor(command) => command.run(&context()?).await,
+        Command::Verify(command) => command.run(&context()?).await,
+        Command::Reconcile(command) => command.run(&context()?).await,
         Command::Healthcheck(command) => command.run(&context()?).await,
         Command::Completions(command) => command.run(),
         Command::Man(command) => command.run(),

@@ -10,7 +10,8 @@ use crate::types::shortened;
 /// A line with one of these may hold a secret, and is not shown.
 const SECRET_WORDS: [&str; 7] = ["@", "pass", "secret", "whsec_", "headers", "url", "token"];
 /// Of the other lines only those of these keys are shown: one that is mistyped may have been meant for a secret.
-const SHOWN_KEYS: [&str; 37] = [
+const SHOWN_KEYS: [&str; 38] = [
+    "allow_eviction",
     "backoff",
     "batch_size",
     "ca_file",

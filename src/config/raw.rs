@@ -25,6 +25,7 @@ pub(super) struct RawRedis {
     pub(super) username: Option<String>,
     pub(super) password: Option<String>,
     pub(super) password_file: Option<String>,
+    pub(super) allow_eviction: Option<bool>,
     pub(super) tls: RawRedisTls,
     pub(super) data_dir: Option<String>,
     pub(super) port: Option<i64>,

@@ -41,6 +41,8 @@ pub struct RedisConfig {
     /// A file that holds the password; read at the start. Never set along with `password`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub password_file: Option<PathBuf>,
+    /// True if `serve` may work on a Redis that evicts keys, and so may lose deadlines.
+    pub allow_eviction: bool,
     /// Directory of the private redis-server; a relative one is relative to the working directory.
     #[serde(serialize_with = "path_as_text")]
     pub data_dir: PathBuf,
@@ -181,6 +183,7 @@ pub(super) fn redis(raw: RawRedis, section: &Section<'_>) -> Result<RedisConfig>
         username: text(raw.username),
         password: password.map(Password),
         password_file: password_file.map(PathBuf::from),
+        allow_eviction: set(raw.allow_eviction),
         data_dir: PathBuf::from(data_dir),
         port,
         prefix: prefix(set(raw.prefix), section)?,

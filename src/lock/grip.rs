@@ -42,7 +42,7 @@ impl Hold {
     }
 
     /// Makes the lock the token's for its ttl, if it is free or the token's already.
-    async fn acquire(&self) -> Result<Attempt> {
+    pub(super) async fn acquire(&self) -> Result<Attempt> {
         let call = Call::new(&scripts::ACQUIRE, self.keys.both()).arg(&self.token).arg(self.ttl_ms());
         let script = call.name();
         let reply = self.call(&self.redis, call).await?;
@@ -69,8 +69,15 @@ impl Hold {
     }
 
     /// Frees the lock. The inner error: the token did not hold it any more.
-    async fn release(&self) -> Result<Result<(), Loss>> {
+    pub(super) async fn release(&self) -> Result<Result<(), Loss>> {
         self.settle(&self.redis, Call::new(&scripts::RELEASE, self.keys.lock()).arg(&self.token)).await
+    }
+
+    /// Removes both keys, so that nobody will ever compare its numbers.
+    pub(super) async fn forget(&self) -> Result<()> {
+        let mut command = redis::cmd("UNLINK");
+        command.arg(self.keys.both());
+        self.redis.run(&command).await.map(drop)
     }
 
     async fn settle(&self, redis: &Redis, call: Call<'_>) -> Result<Result<(), Loss>> {

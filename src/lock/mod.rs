@@ -132,6 +132,21 @@ fn left_text(left: Option<Duration>) -> String {
     }
 }
 
+/// Tries what a lock does with Redis on a key that nobody else has, and removes it: for the doctor.
+pub(crate) async fn try_verbs(
+    redis: &Redis,
+    prefix: &str,
+    key: LockKey,
+) -> [(&'static str, Result<(), Error>); 4] {
+    let hold = Hold::new(redis.clone(), prefix, key, LockOptions::MIN_TTL * 100);
+    [
+        ("lock_acquire", hold.acquire().await.map(drop)),
+        ("lock_extend", hold.extend().await.map(drop)),
+        ("lock_release", hold.release().await.map(drop)),
+        ("unlink", hold.forget().await),
+    ]
+}
+
 /// A lock that can be acquired. Cheap to clone; whoever holds the same key of the same Redis excludes all others.
 #[derive(Clone)]
 pub struct Lock {

@@ -33,6 +33,7 @@ mod register;
 pub(crate) mod reply;
 pub(crate) mod scripts;
 mod trace;
+mod verify;
 
 pub use adopt::{Adopted, Candidate, Takeover};
 pub use answers::{
@@ -49,13 +50,14 @@ use redis::Value;
 pub(crate) use register::due_argument;
 use reply::Reply;
 pub use trace::TraceParent;
+pub use verify::{Flaw, Found, Part, Verified, VerifyCursor};
 
 use std::time::Duration;
 
 use crate::{
     error::{Error, Result, TroubleKind},
     redis::{Call, Redis, Script},
-    types::{Companion, Durability, DurabilityLevel, QueueName, ServerTime},
+    types::{Companion, Durability, DurabilityLevel, Id, QueueName, ServerTime},
 };
 
 /// The most ids that one script call takes; longer input is cut into several calls.
@@ -180,6 +182,12 @@ impl Queue {
     /// The same with what is known of the queue: for one that nobody will poll again.
     pub(crate) async fn remove(&self) -> Result<()> {
         self.unlink(self.keys.common()).await
+    }
+
+    /// Removes all keys of a queue that was made for a trial, with those of these orders.
+    pub(crate) async fn remove_scratch(&self, orders: &[Id]) -> Result<()> {
+        let with_orders = self.keys.with_orders(orders.iter().map(Id::as_str));
+        self.unlink(&[self.keys.with_fired(), &with_orders].concat()).await
     }
 
     async fn unlink(&self, keys: &[String]) -> Result<()> {

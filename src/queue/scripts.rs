@@ -39,6 +39,8 @@ scripts! { LIB;
     COUNTS = "counts",
     COMING = "coming",
     ADOPT = "adopt",
+    LOOK = "look",
+    VERIFY = "verify",
 }
 
 scripts! { &[LIB, FIRE_LIB].concat();

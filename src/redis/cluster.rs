@@ -69,8 +69,8 @@ struct Map {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Range {
-    from: u16,
+pub(super) struct Range {
+    pub(super) from: u16,
     to: u16,
     address: String,
 }
@@ -147,6 +147,11 @@ impl Cluster {
             }
         }
         answer
+    }
+
+    /// Its nodes, as they are configured.
+    pub(super) fn name(&self) -> String {
+        self.watch.shared.seeds.iter().map(|seed| seed.address()).collect::<Vec<_>>().join(",")
     }
 
     /// The masters.
@@ -320,7 +325,7 @@ impl Watch {
 
 /// The reply of CLUSTER SLOTS: from, up to, and the nodes, of which the first is the master. A host that a node does
 /// not know of itself is the one that it was asked at.
-fn read(value: Value, asked: &str) -> Result<Vec<Range>> {
+pub(super) fn read(value: Value, asked: &str) -> Result<Vec<Range>> {
     let bad = || Error::Reply { script: "CLUSTER SLOTS", detail: "no slots".to_owned() };
     let Value::Array(entries) = value else { return Err(bad()) };
     let mut ranges = Vec::with_capacity(entries.len());

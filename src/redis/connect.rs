@@ -135,9 +135,30 @@ impl Redis {
     /// # Errors
     /// As [`Redis::run`].
     pub async fn masters(&self) -> Result<Vec<Self>> {
-        let Route::Cluster(cluster) = &self.route else { return Ok(vec![self.clone()]) };
-        let links = cluster.masters(self.limit).await?;
+        let links = match &self.route {
+            Route::Single(_) => return Ok(vec![self.clone()]),
+            Route::Sentinel(sentinel) => vec![sentinel.master(self.limit).await?],
+            Route::Cluster(cluster) => cluster.masters(self.limit).await?,
+        };
         Ok(links.into_iter().map(|link| Self { route: Route::Single(link), ..self.clone() }).collect())
+    }
+
+    /// Where it leads, for people: host and port of one server, the name that sentinels know, or nodes of the cluster.
+    #[must_use]
+    pub fn name(&self) -> String {
+        match &self.route {
+            Route::Single(link) => link.address(),
+            Route::Sentinel(sentinel) => sentinel.name().to_owned(),
+            Route::Cluster(cluster) => cluster.name(),
+        }
+    }
+
+    /// What each sentinel says where the master is, as `host:port`; empty where there are none.
+    pub async fn sentinels(&self) -> Vec<(String, Result<String>)> {
+        match &self.route {
+            Route::Sentinel(sentinel) => sentinel.ask_all().await,
+            _ => Vec::new(),
+        }
     }
 
     /// Runs one command.

@@ -56,7 +56,13 @@ fn kind_of(error: &RedisError) -> TroubleKind {
 /// What Redis says in place of NOPERM when the right is missing inside a script.
 const NO_PERMISSION_IN_SCRIPT: &str = "The user executing the script can't";
 
+/// What `lib.lua` says of a queue that a newer version has written.
+const NEWER_SCHEMA: &str = "overdue: newer schema";
+
 pub(super) fn kind_of_text(code: &str, text: &str) -> TroubleKind {
+    if text.contains(NEWER_SCHEMA) {
+        return TroubleKind::NewerSchema;
+    }
     if text.contains(NO_PERMISSION_IN_SCRIPT) {
         return TroubleKind::NoPerm;
     }

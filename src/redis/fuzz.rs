@@ -77,6 +77,48 @@ fn bytes_that_are_no_protocol_break_a_connection_and_not_the_next_one() {
     });
 }
 
+#[test]
+fn what_a_server_tells_of_itself_is_read_line_by_line() {
+    let pairs = vec(("[a-c]{1,2}", "[a-z0-9.,=-]{1,8}"), 0..8);
+    run(200, (pairs, "# [A-Z]{1,5}\r?\n|\r?\n|[a-z]{1,5}\r?\n"), |(pairs, between)| {
+        let lines = pairs.iter().map(|(name, value)| format!("{name}:{value}\r\n{between}"));
+        let info = Info::parse(&lines.collect::<String>());
+        for (name, _) in &pairs {
+            let last = pairs.iter().rfind(|(other, _)| other == name).map(|(_, value)| value.as_str());
+            prop_assert_eq!(info.text(name), last);
+            prop_assert_eq!(info.number(name), last.and_then(|text| text.parse().ok()));
+        }
+        Ok(())
+    });
+}
+
+/// Anything that a node can say of slots, mostly near to what it should be.
+fn slots() -> impl Strategy<Value = redis::Value> {
+    use redis::Value::{Array, BulkString, Int, Nil};
+    let host = prop_oneof![
+        Just(Nil),
+        text(2).prop_map(|text| BulkString(text.into_bytes())),
+        Just(BulkString(b"127.0.0.1".to_vec())),
+    ];
+    let number = || prop_oneof![4 => 0..16_384i64, 1 => any::<i64>()];
+    let master =
+        (host, number()).prop_map(|(host, port)| Array(vec![host, Int(port), BulkString(b"id".to_vec())]));
+    let range =
+        (number(), number(), master).prop_map(|(from, to, master)| Array(vec![Int(from), Int(to), master]));
+    vec(prop_oneof![6 => range, 1 => Just(Nil), 1 => Just(Array(Vec::new()))], 0..6).prop_map(Array)
+}
+
+#[test]
+fn whatever_a_node_says_of_slots_is_a_map_or_an_error() {
+    run(500, slots(), |value| {
+        match super::cluster::read(value, "10.0.0.1:7000") {
+            Ok(ranges) => prop_assert!(ranges.is_sorted_by_key(|range| range.from)),
+            Err(error) => readable(&error.to_string())?,
+        }
+        Ok(())
+    });
+}
+
 /// Urls of all kinds that Redis clients know, with a password that stands nowhere else.
 fn url() -> impl Strategy<Value = String> {
     let scheme = select(&["redis://", "rediss://", "unix://", "redis+unix://", "redis:", "http://", ""][..]);

@@ -17,6 +17,7 @@ pub mod embedded;
 mod error;
 #[cfg(test)]
 mod fuzz;
+mod info;
 mod link;
 #[cfg(test)]
 pub(crate) mod lying;
@@ -27,6 +28,7 @@ mod servers;
 mod slot;
 
 pub use connect::{Redis, Timeouts};
+pub use info::Info;
 pub use scan::{ScanCursor, ScanPage};
 pub use script::{Call, Script};
 pub use slot::{SLOTS, crc16, slot_of};

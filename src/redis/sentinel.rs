@@ -79,6 +79,25 @@ impl Sentinel {
         answer.map_err(|failure| failure.error)
     }
 
+    /// What the sentinels call the master.
+    pub(super) fn name(&self) -> &str {
+        &self.watch.shared.master
+    }
+
+    /// What each of them says.
+    pub(super) async fn ask_all(&self) -> Vec<(String, Result<String>)> {
+        let shared = &self.watch.shared;
+        let ask = async |sentinel: &Arc<Link>| {
+            let answer = shared.ask(sentinel).await.map(|(host, port)| format!("{host}:{port}"));
+            (sentinel.address(), answer)
+        };
+        let mut answers = Vec::with_capacity(shared.sentinels.len());
+        for sentinel in &shared.sentinels {
+            answers.push(ask(sentinel).await);
+        }
+        answers
+    }
+
     /// The link to the master.
     pub(super) async fn master(&self, limit: Option<Duration>) -> Result<Arc<Link>> {
         self.watching.call_once(|| drop(tokio::spawn(self.watch.clone().run())));

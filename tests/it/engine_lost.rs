@@ -1,9 +1,13 @@
 //! Deliveries that lose their lease, and ids that are registered anew while they are leased.
 
-use overdue::queue::{Cancelled, Lease, Retried, Settled, State};
+use overdue::{
+    error::TroubleKind,
+    queue::{Cancelled, Lease, Retried, Settled, State},
+};
 
 use crate::support::{
-    LEASE, LEASE_MS, NOTHING, Rig, T0, at_ms, id, leases, many, names, rejected, retry_of, text, wrong_token,
+    LEASE, LEASE_MS, NOTHING, Rig, T0, at_ms, id, leases, many, names, rejected, retry_of, text, trouble,
+    wrong_token,
 };
 
 /// When the leases of claims at T0 have run out.
@@ -320,4 +324,27 @@ impl Rig {
     async fn counts_at(&self, now_ms: i64) -> overdue::queue::Counts {
         self.when(now_ms).counts().await.unwrap()
     }
+}
+
+#[tokio::test]
+async fn a_queue_of_a_newer_version_is_left_alone_by_who_would_misread_it() {
+    let rig = Rig::new().await;
+    rig.put("a", T0, "p").await;
+    assert_eq!(rig.claimed(T0).await, ["a"]);
+    let schema: String = rig.on_key("HGET", "meta", "schema").await;
+    assert_eq!(schema, "1", "it is written with the canary");
+
+    let _: i64 = rig.on_key("HSET", "meta", ("schema", "2")).await;
+    rig.put("b", T0, "p").await;
+    let refused = rig.when(T0 + 2 * LEASE_MS).claim(10, LEASE).await;
+    let Err(error) = refused else { panic!("it claims: {refused:?}") };
+    assert!(error.to_string().contains("newer version of overdue: upgrade this process"), "{error}");
+    assert_eq!(trouble(rig.watch().await), TroubleKind::NewerSchema);
+    assert_eq!(
+        (rig.members("scheduled").await, rig.members("leased").await),
+        (vec!["b".to_owned()], vec!["a".to_owned()])
+    );
+    // An older layout is read as well.
+    let _: i64 = rig.on_key("HDEL", "meta", "schema").await;
+    assert_eq!(rig.claimed(T0 + 2 * LEASE_MS).await.len(), 2);
 }

@@ -267,7 +267,7 @@ async fn purge_removes_all_ids_and_keeps_the_stream_and_what_is_known_of_the_que
     rig.pause(true).await.unwrap();
     let meta = async || rig.on_key::<BTreeMap<String, String>>("HGETALL", "meta", NOTHING).await;
     let before = meta().await;
-    assert_eq!(before.keys().collect::<Vec<_>>(), ["canary", "paused", "token"]);
+    assert_eq!(before.keys().collect::<Vec<_>>(), ["canary", "paused", "schema", "token"]);
     rig.purge().await.unwrap();
     assert_eq!(rig.keys().await, ["fired", "meta"]);
     assert_eq!(meta().await, before);

@@ -4,10 +4,10 @@ use std::collections::HashMap;
 
 use anyhow::Context as _;
 
-use crate::redis::Redis;
+use crate::redis::{self, Redis};
 
 /// A section of INFO.
-pub(super) struct Info(HashMap<String, String>);
+pub(super) struct Info(redis::Info);
 
 /// How often scripts were called, and how long that took in all.
 #[derive(Debug, Clone, Copy, Default)]
@@ -18,18 +18,11 @@ pub(super) struct ScriptCalls {
 
 impl Info {
     pub(super) async fn read(redis: &Redis, section: &str) -> anyhow::Result<Self> {
-        let value = redis.run(redis::cmd("INFO").arg(section)).await?;
-        let text: String = redis::from_redis_value(value).context("INFO is no text")?;
-        Ok(Self::parse(&text))
-    }
-
-    fn parse(text: &str) -> Self {
-        let pairs = text.lines().filter_map(|line| line.split_once(':'));
-        Self(pairs.map(|(name, value)| (name.to_owned(), value.trim().to_owned())).collect())
+        Ok(Self(redis.info(section).await?))
     }
 
     pub(super) fn text(&self, name: &str) -> &str {
-        self.0.get(name).map_or("?", String::as_str)
+        self.0.text(name).unwrap_or("?")
     }
 
     pub(super) fn number(&self, name: &str) -> anyhow::Result<f64> {
@@ -71,14 +64,18 @@ pub(super) async fn used_memory(redis: &Redis) -> anyhow::Result<f64> {
 mod tests {
     use super::*;
 
+    fn parse(text: &str) -> Info {
+        Info(redis::Info::parse(text))
+    }
+
     #[test]
     fn script_calls_are_found_or_are_none() {
-        let info = Info::parse(
+        let info = parse(
             "# Commandstats\r\ncmdstat_evalsha:calls=42,usec=1234,usec_per_call=29.38,rejected_calls=0\r\n",
         );
         let calls = info.script_calls();
         assert_eq!((calls.calls, calls.us), (42.0, 1234.0));
-        assert_eq!(Info::parse("").script_calls().calls, 0.0);
+        assert_eq!(parse("").script_calls().calls, 0.0);
         assert!(info.number("used_memory").is_err());
     }
 }

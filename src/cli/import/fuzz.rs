@@ -1,15 +1,23 @@
 //! What `import` reads: of any bytes, each line is a registration or an error that names it; what was written right is
 //! what is registered; and no line is so long that it could fill the memory.
 
-use std::io::{self, Cursor, Read};
+use std::{
+    io::{self, BufReader, Cursor, Read},
+    time::Duration,
+};
 
 use proptest::{collection::vec, option, prelude::*, sample::select};
 
 use super::*;
 use crate::{
-    cli::export,
+    cli::{
+        deadline_lines::{MAX_LINE_BYTES, csv, parse_json},
+        export, ndjson_lines,
+    },
+    duration,
     fuzz::{bytes, json, mutated, readable, run, text},
-    queue::{Shown, State},
+    queue::{Due, Shown, State},
+    types::{DueAt, Id, Payload},
 };
 
 type Verdicts = Vec<(u64, anyhow::Result<Registration>)>;

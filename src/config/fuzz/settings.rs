@@ -20,12 +20,13 @@ const HOUR_MS: u64 = 3_600_000;
 const YEAR_MS: u64 = 365 * 24 * HOUR_MS;
 
 /// Keys and what they can be; `Q` stands for a queue. None clashes with another.
-const KEYS: [(&str, Kind); 26] = [
+const KEYS: [(&str, Kind); 27] = [
     ("redis.prefix", Kind::Text("[a-z0-9:._-]{1,12}")),
     ("redis.data_dir", Kind::Text("[ -~&&[^\"\\\\]]{1,20}")),
     ("redis.port", Kind::Whole(1, 65_535)),
     ("redis.connect_timeout", Kind::Time(1, YEAR_MS)),
     ("redis.response_timeout", Kind::Time(1, YEAR_MS)),
+    ("redis.allow_eviction", Kind::Word(&["true", "false"])),
     ("http.listen", Kind::Word(&["127.0.0.1:0", "[::1]:7700", "127.8.8.8:65535", ""])),
     ("http.insecure", Kind::Word(&["true", "false"])),
     ("http.read_only", Kind::Word(&["true", "false"])),

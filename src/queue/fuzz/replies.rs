@@ -237,6 +237,28 @@ fn the_verbs_of_those_who_look_after_a_queue() {
 }
 
 #[test]
+fn what_tells_whether_a_queue_is_whole() {
+    let (liar, queue) = set_up();
+    const WORDS: [&str; 4] = ["scheduled_and_dead", "not_in_batch", "payload_of_nobody", "no_such_finding"];
+    let pair = (proptest::sample::select(&WORDS[..]), string()).prop_map(|(word, id)| [bulk(word), id]);
+    let found = vec(pair, 0..4).prop_map(|pairs| Value::Array(pairs.concat()));
+    let verified = (string(), 0..1000i64, found)
+        .prop_map(|(next, count, found)| Value::Array(vec![next, Value::Int(count), found]))
+        .boxed();
+    liar.tell(
+        &["verify"],
+        std::slice::from_ref(&verified),
+        async || queue.verify(Part::Leased, None, true).await,
+        drop,
+    );
+    let orphans = [b"a".to_vec()];
+    liar.tell(&["verify"], &[verified], async || queue.verify_orphans(&orphans, false).await, drop);
+    let looked = vec(prop_oneof![3 => score(), 1 => string()], 8).prop_map(Value::Array).boxed();
+    let ids = ["a", "b"].map(|id| Id::new(id).unwrap());
+    liar.tell(&["look"], &[looked], async || queue.look(&ids).await, |shown| assert_eq!(shown.len(), 2));
+}
+
+#[test]
 fn what_is_asked_without_a_script() {
     let (liar, queue) = set_up();
     let two_numbers = vec(any::<i64>().prop_map(|n| bulk(n.to_string())), 2).prop_map(Value::Array).boxed();
