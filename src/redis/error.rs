@@ -53,8 +53,8 @@ fn kind_of(error: &RedisError) -> TroubleKind {
     }
 }
 
-/// What Redis says in place of NOPERM when the right is missing inside a script.
-const NO_PERMISSION_IN_SCRIPT: &str = "The user executing the script can't";
+/// What Redis says in place of NOPERM when the right is missing inside a script: up to 7.0, and from 7.2 on.
+const NO_PERMISSION_IN_SCRIPT: [&str; 2] = ["The user executing the script can't", "ACL failure in script"];
 
 /// What `lib.lua` says of a queue that a newer version has written.
 const NEWER_SCHEMA: &str = "overdue: newer schema";
@@ -63,7 +63,7 @@ pub(super) fn kind_of_text(code: &str, text: &str) -> TroubleKind {
     if text.contains(NEWER_SCHEMA) {
         return TroubleKind::NewerSchema;
     }
-    if text.contains(NO_PERMISSION_IN_SCRIPT) {
+    if NO_PERMISSION_IN_SCRIPT.iter().any(|words| text.contains(words)) {
         return TroubleKind::NoPerm;
     }
     let word = |name: &str| text.split(|c: char| !c.is_ascii_alphanumeric()).any(|part| part == name);
@@ -94,6 +94,11 @@ mod tests {
             (
                 "ERR",
                 "The user executing the script can't run this command or subcommand",
+                TroubleKind::NoPerm,
+            ),
+            (
+                "ERR",
+                "ACL failure in script: User clerk has no permissions to run the 'zadd' command",
                 TroubleKind::NoPerm,
             ),
             ("ERR", "unknown command", TroubleKind::Other),

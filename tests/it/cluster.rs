@@ -12,7 +12,11 @@ use overdue::{
     redis::{Redis, Timeouts, slot_of},
 };
 
-use crate::support::{LIMIT, PATIENT, eventually, group::Clustered, process::Place};
+use crate::support::{
+    LIMIT, PATIENT,
+    group::{Clustered, patiently},
+    process::Place,
+};
 
 fn redis_by(group: &Clustered, timeouts: Timeouts) -> Redis {
     let config = RedisConfig {
@@ -120,7 +124,7 @@ async fn serve_goes_on_when_a_master_dies() {
     let place = Place::new(&format!("{}{queues}", group.config()));
     let serve = place.serve().await;
     let fires = async |id: &str| {
-        eventually("it fires", async || serve.expired().iter().any(|fired| fired == id).then_some(())).await;
+        patiently("it fires", async || serve.expired().iter().any(|fired| fired == id).then_some(())).await;
     };
     for name in &names {
         place.run(&["schedule", name, &format!("{name}-before"), "--in", "1ms"]).ok();
@@ -128,10 +132,13 @@ async fn serve_goes_on_when_a_master_dies() {
     }
     let victim = group.owner(slot(&names[0])).await;
     group.nodes[victim].kill9();
-    // The other queue does not notice.
-    place.run(&["schedule", &names[1], "unharmed", "--in", "1ms"]).ok();
+    // The other queue goes on.
+    patiently("it is registered", async || {
+        (place.run(&["schedule", &names[1], "unharmed", "--in", "1ms"]).code() == 0).then_some(())
+    })
+    .await;
     fires("unharmed").await;
-    eventually("a replica takes over", async || {
+    patiently("a replica takes over", async || {
         let ran = place.run(&["schedule", &names[0], "after", "--in", "1ms"]);
         (ran.code() == 0).then_some(())
     })
@@ -149,7 +156,7 @@ async fn nobody_waits_for_a_node_that_hangs_when_another_has_its_slots() {
     group.nodes[1].signal("STOP");
     let answer = queue.schedule(&[due_now("b")], Mode::Replace, Expected::Anything).await;
     assert!(matches!(answer, Err(Error::Redis(_))), "{answer:?}");
-    eventually("a replica takes over", async || {
+    patiently("a replica takes over", async || {
         queue.schedule(&[due_now("c")], Mode::Replace, Expected::Anything).await.ok()
     })
     .await;

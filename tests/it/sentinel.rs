@@ -11,8 +11,8 @@ use overdue::{
 };
 
 use crate::support::{
-    LIMIT, PATIENT, eventually,
-    group::{MASTER, Watched},
+    LIMIT, PATIENT,
+    group::{MASTER, Watched, patiently},
     many,
     process::Place,
     queue_of, trouble,
@@ -42,7 +42,7 @@ async fn serve_goes_on_with_the_next_master() {
     let place = Place::new(&format!("{}[queue.orders]\nhandler.type = \"log\"\n", group.config()));
     let serve = place.serve().await;
     place.run(&["schedule", "orders", "before", "--in", "1ms"]).ok();
-    eventually("it fires", async || (serve.expired() == ["before"]).then_some(())).await;
+    patiently("it fires", async || (serve.expired() == ["before"]).then_some(())).await;
     place.run(&["schedule", "orders", "across", "--in", "6s"]).ok();
 
     let old = group.master().await.expect("a master");
@@ -51,25 +51,25 @@ async fn serve_goes_on_with_the_next_master() {
     let key = "overdue:{orders}:scheduled";
     let (one, other) = (replicas.next().unwrap(), replicas.next().unwrap());
     for replica in [one, other] {
-        eventually("the replica has it", async || {
+        patiently("the replica has it", async || {
             replica.ask::<Option<f64>>(&["ZSCORE", key, "across"]).await
         })
         .await;
     }
     group.nodes[old].kill9();
-    eventually("another master", async || group.master().await.filter(|new| *new != old)).await;
-    eventually("it fires on the next master", async || {
+    patiently("another master", async || group.master().await.filter(|new| *new != old)).await;
+    patiently("it fires on the next master", async || {
         serve.expired().contains(&"across".to_owned()).then_some(())
     })
     .await;
     place.run(&["schedule", "orders", "after", "--in", "1ms"]).ok();
-    eventually("it fires", async || serve.expired().contains(&"after".to_owned()).then_some(())).await;
+    patiently("it fires", async || serve.expired().contains(&"after".to_owned()).then_some(())).await;
 
     // The old one comes back, and is a replica soon.
     group.nodes[old].launch();
     group.settled().await;
     place.run(&["schedule", "orders", "at-last", "--in", "1ms"]).ok();
-    eventually("it fires", async || serve.expired().contains(&"at-last".to_owned()).then_some(())).await;
+    patiently("it fires", async || serve.expired().contains(&"at-last".to_owned()).then_some(())).await;
     serve.stop().await;
 }
 
@@ -84,8 +84,8 @@ async fn nobody_waits_for_a_master_that_hangs_when_there_is_another() {
     // Without the sentinels' word it would wait for its timeout, a minute.
     assert_eq!(trouble(put(&queue, "b").await), TroubleKind::Unreachable);
     assert!(begun.elapsed() < LIMIT, "it was called off");
-    eventually("the next master takes it", async || put(&queue, "c").await.ok()).await;
-    let new = eventually("another master", async || group.master().await.filter(|new| *new != old)).await;
+    patiently("the next master takes it", async || put(&queue, "c").await.ok()).await;
+    let new = patiently("another master", async || group.master().await.filter(|new| *new != old)).await;
 
     // It still believes to be the master, and is told.
     group.nodes[old].signal("CONT");
@@ -102,9 +102,9 @@ async fn a_demoted_master_is_left_at_once() {
     queue.schedule(&many(10), Mode::Replace, Expected::Anything).await.expect("registered");
     let old = group.master().await.expect("a master");
     let _: String = group.sentinels[0].ask(&["SENTINEL", "FAILOVER", MASTER]).await;
-    eventually("another master", async || group.master().await.filter(|new| *new != old)).await;
+    patiently("another master", async || group.master().await.filter(|new| *new != old)).await;
     group.settled().await;
-    eventually("the next master takes it", async || put(&queue, "b").await.ok()).await;
+    patiently("the next master takes it", async || put(&queue, "b").await.ok()).await;
     assert_eq!(queue.counts().await.expect("counted").scheduled, 11);
 }
 

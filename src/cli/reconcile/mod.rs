@@ -95,16 +95,22 @@ impl Reconcile {
 
         let bar = progress_bar();
         bar.set_length(Parts::COUNT as u64);
-        let mut extra = Vec::new();
+        let (mut extra, mut extra_count) = (Parts::new()?, 0);
         for (truth, held) in truth.read()?.zip(held.read()?) {
             let (suspects, found_extra) = compare(truth?, held?);
-            extra.extend(found_extra);
+            for entry in found_extra {
+                extra.put(&entry).context("cannot write a temporary file")?;
+                extra_count += 1;
+            }
             for step in suspects.chunks(MAX_IDS_PER_CALL) {
                 self.settle(&queue, step, counts.now, &mut report).await?;
             }
             bar.inc(1);
         }
-        self.settle_extra(&queue, extra, &mut report).await?;
+        let cancels = self.cancels(extra_count, report.ids)?;
+        for extra in extra.read()? {
+            self.settle_extra(&queue, extra?, cancels, &mut report).await?;
+        }
         bar.finish_and_clear();
         report.finish()
     }
@@ -171,23 +177,26 @@ impl Reconcile {
         Ok(())
     }
 
+    /// Whether ids that are not in the file are to be cancelled.
+    fn cancels(&self, extra: u64, ids: u64) -> anyhow::Result<bool> {
+        let cancels = self.repair && !self.keep_extra;
+        let suspicious = extra > FEW && extra as f64 > ids as f64 * MAX_EXTRA_SHARE;
+        if cancels && suspicious && !self.yes {
+            bail!(
+                "{extra} of {ids} ids are not in the file, and would be cancelled: is it whole? Then pass --yes, or else \
+                 --keep-extra; nothing of these was changed"
+            );
+        }
+        Ok(cancels)
+    }
+
     async fn settle_extra(
         &self,
         queue: &Queue,
         extra: Vec<Entry>,
+        cancels: bool,
         report: &mut Report,
     ) -> anyhow::Result<()> {
-        let cancels = self.repair && !self.keep_extra;
-        let share = extra.len() as f64 / report.ids.max(1) as f64;
-        let suspicious = extra.len() as u64 > FEW && share > MAX_EXTRA_SHARE;
-        if cancels && suspicious && !self.yes {
-            bail!(
-                "{} of {} ids are not in the file, and would be cancelled: is it whole? Then pass --yes, or else --keep-extra; \
-                 nothing of these was changed",
-                extra.len(),
-                report.ids
-            );
-        }
         for step in extra.chunks(MAX_IDS_PER_CALL) {
             let ids: Vec<Id> = step.iter().map(|entry| entry.id.clone()).collect();
             let mut same = Vec::new();

@@ -22,10 +22,10 @@ pub(super) struct Entry {
 pub(super) struct Parts(Vec<BufWriter<File>>);
 
 impl Parts {
-    /// Ten million ids are 40,000 in each; and twice as many files are open at once.
-    pub(super) const COUNT: usize = 256;
-    /// Both sides' buffers are 8 MiB together.
-    const BUFFER_BYTES: usize = 16 << 10;
+    /// Ten million ids are 160,000 in each. Three times as many files are open at once, and some systems allow 256.
+    pub(super) const COUNT: usize = 64;
+    /// The buffers of all are 12 MiB together.
+    const BUFFER_BYTES: usize = 64 << 10;
 
     pub(super) fn new() -> anyhow::Result<Self> {
         let file = |_| Ok(BufWriter::with_capacity(Self::BUFFER_BYTES, tempfile::tempfile()?));

@@ -21,8 +21,7 @@ use redis::Value;
 
 use super::run::number;
 use crate::support::{
-    LIMIT, eventually,
-    group::{MASTER, Watched},
+    group::{MASTER, Watched, patiently},
     id,
     process::{Place, Serve},
 };
@@ -138,14 +137,14 @@ async fn failover(group: &mut Watched, serve: &Serve, loss: Loss, round: usize) 
         }
     }
     let count = |of: usize| answered[of].lock().expect("held briefly").len();
-    eventually("writers are at work", async || (0..2).all(|of| count(of) > BEFORE).then_some(())).await;
+    patiently("writers are at work", async || (0..2).all(|of| count(of) > BEFORE).then_some(())).await;
 
     let old = group.master().await.expect("a master");
     lose(group, old, loss).await;
-    eventually("another master", async || group.master().await.filter(|new| *new != old)).await;
+    patiently("another master", async || group.master().await.filter(|new| *new != old)).await;
     let (named, before, expired) = (Instant::now(), [count(0), count(1)], serve.expired().len());
     let (mut writers_back, mut serve_back) = ([None; 2], None);
-    eventually("work goes on", async || {
+    patiently("work goes on", async || {
         for of in 0..2 {
             if count(of) > before[of] {
                 writers_back[of].get_or_insert_with(|| named.elapsed());
@@ -223,12 +222,11 @@ async fn what_was_replicated_outlives_every_failover() {
     println!("{}", table(&outcomes));
     let lost: usize = outcomes.iter().map(|outcome| outcome.counts[1].1).sum();
     assert_eq!(lost, 0, "of what was replicated");
-    assert!(outcomes.iter().all(|outcome| outcome.serve_back < LIMIT));
 }
 
 fn table(outcomes: &[Outcome]) -> String {
     let mut table = String::from(
-        "| the master is | failovers | `memory`: answered, lost | failovers that lost some | most lost in one | `replicated`: answered, lost | writers back after the next master is named: median, most | `serve` back: median, most |\n\
+        "| the master is | failovers | `memory`: lost of answered | failovers that lost some | most lost in one | `replicated`: lost of answered | writers back after the next master is named: median, most | `serve` back: median, most |\n\
          |---|--:|--:|--:|--:|--:|--:|--:|\n",
     );
     for loss in LOSSES {
@@ -253,12 +251,12 @@ fn table(outcomes: &[Outcome]) -> String {
         };
         let _ = writeln!(
             table,
-            "| {word} | {} | {}, {} | {losing} | {most} | {}, {} | {} | {} |",
+            "| {word} | {} | {} of {} | {losing} | {most} | {} of {} | {} | {} |",
             of.len(),
-            memory.0,
             memory.1,
-            replicated.0,
+            memory.0,
             replicated.1,
+            replicated.0,
             median_and_most(writers),
             median_and_most(serve),
         );

@@ -18,7 +18,11 @@ use overdue::{
 };
 
 use super::run::number;
-use crate::support::{eventually, group::Clustered, id, process::Place};
+use crate::support::{
+    group::{Clustered, patiently},
+    id,
+    process::Place,
+};
 
 const QUEUES: [&str; 3] = ["orders", "carts", "parcels"];
 /// How far ahead a deadline lies.
@@ -109,11 +113,11 @@ async fn slots_that_move_and_nodes_that_die_lose_nothing() {
         let count =
             || answered.iter().map(|answered| answered.lock().expect("held briefly").len()).sum::<usize>();
         let before = count();
-        eventually("clients are at work", async || (count() > before + 50).then_some(())).await;
+        patiently("clients are at work", async || (count() > before + 50).then_some(())).await;
         let owner = group.owner(slot(name)).await;
         if event % DEATHS == DEATHS / 2 {
             group.nodes[owner].kill9();
-            eventually("a replica takes over", async || {
+            patiently("a replica takes over", async || {
                 (group.owner(slot(name)).await != owner).then_some(())
             })
             .await;
@@ -136,7 +140,7 @@ async fn slots_that_move_and_nodes_that_die_lose_nothing() {
     for (name, answered) in QUEUES.iter().zip(&answered) {
         let answered = answered.lock().expect("all have ended").clone();
         let queue = Queue::new(redis.clone(), "overdue", QueueName::new(name).expect("a name"));
-        eventually("all is fired", async || (queue.counts().await.ok()?.scheduled == 0).then_some(())).await;
+        patiently("all is fired", async || (queue.counts().await.ok()?.scheduled == 0).then_some(())).await;
         let fired = fired(&redis, name).await;
         registered += answered.len();
         lost += answered.iter().filter(|text| !fired.contains_key(*text)).count();

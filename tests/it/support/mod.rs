@@ -50,13 +50,22 @@ pub(crate) const STREAM: Sink = Sink { kind: SinkKind::Stream, max_len: None };
 pub(crate) const NOTHING: &[&str] = &[];
 
 /// Waits until `probe` finds something. Tests sleep nowhere else.
-pub(crate) async fn eventually<T>(what: &str, mut probe: impl AsyncFnMut() -> Option<T>) -> T {
+pub(crate) async fn eventually<T>(what: &str, probe: impl AsyncFnMut() -> Option<T>) -> T {
+    eventually_within(LIMIT, what, probe).await
+}
+
+/// The same for what takes longer.
+pub(crate) async fn eventually_within<T>(
+    limit: Duration,
+    what: &str,
+    mut probe: impl AsyncFnMut() -> Option<T>,
+) -> T {
     let begun = Instant::now();
     loop {
         if let Some(found) = probe().await {
             return found;
         }
-        assert!(begun.elapsed() < LIMIT, "still not: {what}");
+        assert!(begun.elapsed() < limit, "still not: {what}");
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }

@@ -22,7 +22,7 @@ const KEEPER: &str = r#"
     "$@" >>"$dir/log" 2>&1 &
     echo $!
     read -r keep
-    kill -9 $!
+    kill -9 $! 2>/dev/null
     wait
     [ "$keep" ] || rm -rf "$dir"
 "#;
@@ -151,7 +151,9 @@ pub(crate) const PASSWORD: &str = "geheim";
 fn rights() -> impl Iterator<Item = String> {
     let line = include_str!("../../../docs/servers.md").lines().find(|line| line.starts_with("ACL SETUSER"));
     let words = line.expect("the documentation has the line").split(' ').skip(2);
-    words.map(|word| word.replace("PASSWORD", PASSWORD))
+    // As the page says of it.
+    let waitaof = (version() >= (7, 2)).then_some("+waitaof");
+    words.chain(waitaof).map(|word| word.replace("PASSWORD", PASSWORD))
 }
 
 /// The server that the tests run on: `redis-server`, or what `OVERDUE_TEST_REDIS_SERVER` names.
