@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use redis::{Cmd, Value};
 
+use super::error::short;
 use crate::{
     error::{Error, Result},
     types::{Durability, DurabilityLevel},
@@ -72,7 +73,12 @@ impl Wait {
             }
             _ => format!("{replicas} of {} replicas have it", self.replicas),
         };
-        Err(Error::NotDurable { level: self.level.word(), reached, waited: self.timeout() })
+        Err(self.failed(&reached))
+    }
+
+    /// It is written, and this is all that is known.
+    pub(super) fn failed(self, reached: &str) -> Error {
+        Error::NotDurable { level: self.level.word(), reached: short(reached), waited: self.timeout() }
     }
 }
 

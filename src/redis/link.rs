@@ -1,6 +1,12 @@
 //! [`Link`]: the connection to one server.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use redis::{
     AsyncConnectionConfig, Client, Cmd, ErrorKind, RedisError, ServerErrorKind, Value,
@@ -79,6 +85,8 @@ pub(super) struct Link {
     /// Cancelled when another server has taken its place: nobody waits for its answers then.
     retired: CancellationToken,
     spare: Spare,
+    /// True once it was seen that the server knows WAITAOF, and has an AOF.
+    can_sync: AtomicBool,
 }
 
 /// How many durable writes wait at once on one server: each has a connection.
@@ -91,7 +99,8 @@ impl Link {
             .set_response_timeout(Some(timeouts.response));
         let (slot, retired, spare) = (Mutex::new((0, None)), CancellationToken::new(), Spare::new());
         let (connect_timeout, response_timeout) = (timeouts.connect, timeouts.response);
-        Arc::new(Self { client, config, connect_timeout, response_timeout, slot, retired, spare })
+        let can_sync = AtomicBool::new(false);
+        Arc::new(Self { client, config, connect_timeout, response_timeout, slot, retired, spare, can_sync })
     }
 
     /// Where it leads, as `host:port`.
@@ -140,33 +149,38 @@ impl Link {
         let spare = self.spare.take(limit.unwrap_or(self.connect_timeout)).await?;
         let mut connection = match spare.connection {
             Some(connection) => connection,
-            None => self.first_of_its_kind(wait, limit).await?,
+            None => self.own_connection(limit).await?,
         };
+        self.try_out(&mut connection, wait).await?;
         let written = self.in_time(exchange(connection.clone(), request, asking), limit).await;
         let value = written.map_err(Failure::of)?;
         // The limits are for answers that come at once; this one takes as long as it is allowed to, and then some.
         let patience = wait.timeout() + self.response_timeout;
         connection.set_response_timeout(patience);
-        let waited = self.in_time(ask(&mut connection, &wait.command()), Some(patience)).await;
-        wait.check(&waited.map_err(Failure::of)?)?;
-        connection.set_response_timeout(self.response_timeout);
-        self.spare.give_back(connection);
-        Ok(value)
+        match self.in_time(ask(&mut connection, &wait.command()), Some(patience)).await {
+            Ok(answer) => {
+                connection.set_response_timeout(self.response_timeout);
+                self.spare.give_back(connection);
+                wait.check(&answer)?;
+                Ok(value)
+            }
+            // It is written all the same.
+            Err(cause) => Err(wait.failed(&cause.to_string()).into()),
+        }
     }
 
-    /// A new connection, if the server can do what is to be waited for.
-    async fn first_of_its_kind(
-        &self,
-        wait: Wait,
-        limit: Option<Duration>,
-    ) -> Result<MultiplexedConnection, Failure> {
+    async fn own_connection(&self, limit: Option<Duration>) -> Result<MultiplexedConnection> {
         let limit = limit.unwrap_or(self.connect_timeout);
-        let mut connection =
-            timeout(limit, self.new_connection()).await.unwrap_or_else(|_| Err(unreachable(limit)))?;
-        if let Some(trial) = wait.trial() {
-            self.in_time(ask(&mut connection, &trial), None).await.map_err(Failure::of)?;
+        timeout(limit, self.new_connection()).await.unwrap_or_else(|_| Err(unreachable(limit)))
+    }
+
+    /// Whether the server can do what is to be waited for: asked once, before anything is written.
+    async fn try_out(&self, connection: &mut MultiplexedConnection, wait: Wait) -> Result<(), Failure> {
+        if let Some(trial) = wait.trial().filter(|_| !self.can_sync.load(Ordering::Relaxed)) {
+            self.in_time(ask(connection, &trial), None).await.map_err(Failure::of)?;
+            self.can_sync.store(true, Ordering::Relaxed);
         }
-        Ok(connection)
+        Ok(())
     }
 
     async fn in_time<T>(
@@ -297,7 +311,8 @@ impl Spare {
         let permit = timeout(limit, Arc::clone(&self.permits).acquire_owned()).await;
         let Ok(Ok(_permit)) = permit else {
             let detail = format!("{MAX_SPARE} durable writes wait already, and none ended within {limit:?}");
-            return Err(Trouble { kind: TroubleKind::Timeout, detail }.into());
+            // No timeout of the server's: its connections are well.
+            return Err(Trouble { kind: TroubleKind::Other, detail }.into());
         };
         Ok(Taken { connection: self.lock().pop(), _permit })
     }

@@ -121,13 +121,12 @@ impl Shared {
         self.lock().clone()
     }
 
-    /// Ends the use of a link, and the waiting for its answers.
+    /// The next call asks for the master anew. What waits for an answer of this one goes on waiting.
     fn forget(&self, link: &Arc<Link>) {
         let mut current = self.lock();
         if current.as_ref().is_some_and(|held| Arc::ptr_eq(held, link)) {
             *current = None;
         }
-        link.retire();
     }
 
     /// Asks the sentinels one after the other, the next one when one takes long, until one names a server that says of
@@ -250,6 +249,7 @@ impl Watch {
                 "failover"
             );
             self.shared.forget(&link);
+            link.retire();
         }
     }
 }

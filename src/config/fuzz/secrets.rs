@@ -7,7 +7,7 @@ use super::*;
 use crate::fuzz::mutated;
 
 /// Lines with secrets in them, right and wrong, in one line and in several.
-const LINES: [&str; 18] = [
+const LINES: [&str; 23] = [
     "[redis]",
     "[http]",
     "[http.tokens.shop]",
@@ -26,6 +26,11 @@ const LINES: [&str; 18] = [
     "header = { authorization = 'geheim' }",
     "authorization = 'geheim'",
     "x-api-key = 'geheim'",
+    "password = 'geheim'",
+    "password = ['geheim', 5]",
+    "passwort = 'geheim'",
+    "sentinels = ['redis://:geheim@h', 5]",
+    "cluster = 'rediss://app:geheim@h:1,unix:///r.sock?pass=geheim'",
 ];
 /// Lines that are shown, or parts of them: a secret that is moved into one by a change is shown, too.
 const LINES_AS_THEY_ARE: [&str; 12] = [
@@ -74,6 +79,10 @@ fn no_variable_makes_a_message_that_shows_a_secret() {
         &[
             "REDIS__URL",
             "REDIS__URL__X",
+            "REDIS__PASSWORD",
+            "REDIS__PASSWORD__X",
+            "REDIS__SENTINELS",
+            "REDIS__CLUSTER__X",
             "REDIS__PORT",
             "HTTP__TOKENS",
             "HTTP__TOKENS__SHOP",

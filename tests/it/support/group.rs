@@ -273,7 +273,9 @@ impl Clustered {
                 let state: String = node.try_ask(&["CLUSTER", "INFO"]).await.unwrap_or_default();
                 let is_replica = node.info("replication", "role").await == "slave";
                 let in_sync = node.info("replication", "master_link_status").await == "up";
-                if !state.contains("cluster_state:ok") || is_replica && !in_sync {
+                let is_whole =
+                    state.contains("cluster_state:ok\r") && state.contains("cluster_slots_ok:16384\r");
+                if !is_whole || is_replica && !in_sync {
                     return None;
                 }
             }
