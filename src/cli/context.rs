@@ -83,10 +83,15 @@ impl Context {
         }
     }
 
+    /// True for what this configuration knows as a queue of orders.
+    pub(super) fn is_of_orders(&self, name: &QueueName) -> bool {
+        let config = self.config.queues.get(name);
+        config.is_some_and(|queue| matches!(queue.handler, HandlerConfig::Order { .. }))
+    }
+
     /// Says so if a verb on deadlines is used on a queue of orders, whose orders it would leave behind.
     pub(super) fn warn_if_of_orders(&self, name: &QueueName) {
-        let config = self.config.queues.get(name);
-        if config.is_some_and(|queue| matches!(queue.handler, HandlerConfig::Order { .. })) {
+        if self.is_of_orders(name) {
             eprintln!(
                 "note: `{name}` is a queue of orders: without its deadline an order never expires; see `overdue order cancel`"
             );

@@ -116,6 +116,25 @@ impl Queue {
 
     /// The same queue, whose registrations, moves and cancels, those of its orders as well, count as done when they have
     /// reached this. What schedulers write needs no more than memory: if it is lost, ids are delivered again.
+    ///
+    /// ```no_run
+    /// use overdue::{
+    ///     error::Error,
+    ///     queue::Queue,
+    ///     types::{Durability, DurabilityLevel},
+    /// };
+    /// use std::time::Duration;
+    ///
+    /// # async fn example(queue: Queue, id: overdue::Id) -> overdue::Result<()> {
+    /// let timeout = Duration::from_secs(1);
+    /// let careful = queue.durable(Durability { level: DurabilityLevel::Replicated, replicas: 1, timeout });
+    /// match careful.cancel(&[id]).await {
+    ///     Err(Error::NotDurable { reached, .. }) => println!("cancelled, but {reached}: say it again"),
+    ///     answer => println!("{:?}", answer?),
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn durable(&self, durability: Durability) -> Self {
         Self { durability, ..self.clone() }

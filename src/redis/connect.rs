@@ -85,6 +85,23 @@ impl Redis {
     /// A handle to what the configuration names: one server, sentinels or a cluster. None if it wants a private server.
     /// Checks urls and reads certificates without connecting.
     ///
+    /// ```no_run
+    /// use overdue::{
+    ///     config::{RedisConfig, RedisUrl},
+    ///     redis::Redis,
+    /// };
+    ///
+    /// # fn example() -> Result<(), Box<dyn std::error::Error>> {
+    /// let config = RedisConfig {
+    ///     sentinels: vec![RedisUrl::new("redis://10.0.0.1:26379")?, RedisUrl::new("redis://10.0.0.2:26379")?],
+    ///     master: Some("mymaster".to_owned()),
+    ///     ..RedisConfig::default()
+    /// };
+    /// let redis = Redis::configured(&config)?.expect("sentinels are named");
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// If a url or a file cannot be used.
     pub fn configured(config: &RedisConfig) -> Result<Option<Self>> {
@@ -196,14 +213,16 @@ impl Redis {
     }
 
     async fn send(&self, request: Request<'_>) -> Result<Value> {
+        // Boxed where there is more than the one way: else the state of all of them is a part of every caller's, down to
+        // the stack of whoever polls it.
         match &self.route {
             Route::Single(link) => {
                 link.send(request, false, self.limit).await.map_err(|failure| failure.error)
             }
-            Route::Sentinel(sentinel) => sentinel.send(request, self.limit).await,
+            Route::Sentinel(sentinel) => Box::pin(sentinel.send(request, self.limit)).await,
             Route::Cluster(cluster) => match self.slot {
-                Some(slot) => cluster.send(slot, request, self.limit).await,
-                None => cluster.send_to_any(request, self.limit).await,
+                Some(slot) => Box::pin(cluster.send(slot, request, self.limit)).await,
+                None => Box::pin(cluster.send_to_any(request, self.limit)).await,
             },
         }
     }
@@ -244,5 +263,18 @@ impl Redis {
             }
         }
         None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_state_of_a_call_is_small() {
+        let redis = Redis::open("redis://127.0.0.1:1", Timeouts::default()).unwrap();
+        let command = redis::cmd("PING");
+        let bytes = size_of_val(&redis.run(&command));
+        assert!(bytes <= 1024, "{bytes} bytes are a part of the state of every caller, and of its stack");
     }
 }

@@ -1,6 +1,7 @@
 //! [`Link`]: the connection to one server.
 
 use std::{
+    pin::pin,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -128,13 +129,14 @@ impl Link {
         match request.wait {
             None => {
                 let (number, connection) = self.connection(limit).await?;
-                let answer = self.in_time(exchange(connection, request, asking), limit).await;
+                // Boxed: else its state, some 2 KB, is a part of every caller's, down to the stack of who polls it.
+                let answer = self.in_time(Box::pin(exchange(connection, request, asking)), limit).await;
                 match answer {
                     Ok(value) => Ok(value),
                     Err(error) => Err(self.failed(number, error).await),
                 }
             }
-            Some(wait) => self.send_and_wait(request, wait, asking, limit).await,
+            Some(wait) => Box::pin(self.send_and_wait(request, wait, asking, limit)).await,
         }
     }
 
@@ -188,9 +190,10 @@ impl Link {
         sent: impl Future<Output = Result<T, RedisError>>,
         limit: Option<Duration>,
     ) -> Result<T, RedisError> {
+        let mut sent = pin!(sent);
         let in_time = async {
             match limit {
-                Some(limit) => timeout(limit, sent).await.unwrap_or_else(|_| Err(too_late())),
+                Some(limit) => timeout(limit, &mut sent).await.unwrap_or_else(|_| Err(too_late())),
                 None => sent.await,
             }
         };
@@ -216,7 +219,8 @@ impl Link {
         if let (number, Some(connection)) = &*slot {
             return Ok((*number, connection.clone()));
         }
-        let connection = self.new_connection().await?;
+        // Boxed: the state of connecting is large, and rare.
+        let connection = Box::pin(self.new_connection()).await?;
         *slot = (slot.0 + 1, Some(connection.clone()));
         Ok((slot.0, connection))
     }
@@ -255,24 +259,29 @@ async fn exchange(
     request: Request<'_>,
     asking: bool,
 ) -> Result<Value, RedisError> {
-    let answer = ask_maybe(&mut connection, request.command, asking).await;
+    let answer = if asking {
+        Box::pin(ask_asking(&mut connection, request.command)).await
+    } else {
+        ask(&mut connection, request.command).await
+    };
     match (&answer, request.script) {
         (Err(error), Some(script)) if error.kind() == ErrorKind::Server(ServerErrorKind::NoScript) => {
-            ask(&mut connection, &script.load_command()).await?;
-            ask_maybe(&mut connection, request.command, asking).await
+            Box::pin(async {
+                ask(&mut connection, &script.load_command()).await?;
+                if asking {
+                    ask_asking(&mut connection, request.command).await
+                } else {
+                    ask(&mut connection, request.command).await
+                }
+            })
+            .await
         }
         _ => answer,
     }
 }
 
-async fn ask_maybe(
-    connection: &mut MultiplexedConnection,
-    command: &Cmd,
-    asking: bool,
-) -> Result<Value, RedisError> {
-    if !asking {
-        return ask(connection, command).await;
-    }
+/// For a slot that is on its way to this node.
+async fn ask_asking(connection: &mut MultiplexedConnection, command: &Cmd) -> Result<Value, RedisError> {
     let mut pipeline = redis::pipe();
     pipeline.cmd("ASKING").add_command(command.clone());
     let mut answers = connection.send_packed_commands(&pipeline, 1, 1).await?;

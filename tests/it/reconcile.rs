@@ -120,6 +120,11 @@ async fn a_file_that_is_cut_short_empties_no_queue() {
     run(&["--repair", "--yes"]).ok();
     assert_eq!(shop.rig.counts().await.unwrap().scheduled, 0);
 
+    // A deadline is not all that an order is.
+    let of_orders = [("OVERDUE_QUEUE__ORDERS__HANDLER__TYPE", "order")];
+    let repair = ["reconcile", "orders", "--from", "cut.csv", "--repair"];
+    shop.place.run_with(&repair, Stdio::null(), &of_orders).fails(2, &["queue of orders", "order create"]);
+
     for (text, words) in [
         ("id,due_at\nx,1767225600\n", ["line 2", "seconds"]),
         ("{\"id\":\"x\",\"delay\":\"1h\"}\n", ["line 1", "due_at"]),

@@ -24,6 +24,7 @@ use super::{
     output::progress_bar,
 };
 use crate::{
+    error::Invalid,
     queue::{
         Due, Expected, MAX_IDS_PER_CALL, Mode, Queue, Registration, Rescheduled, Scheduled, Shown, State,
     },
@@ -81,8 +82,12 @@ pub(super) struct Reconcile {
 
 impl Reconcile {
     pub(super) async fn run(&self, context: &Context) -> anyhow::Result<()> {
+        if self.repair && context.is_of_orders(&self.queue) {
+            let why = "is a queue of orders, and a deadline without its order expires nothing: look without --repair, then \
+                       use `overdue order create`, `extend` and `cancel`";
+            return Err(Invalid::new("queue", &self.queue, why).into());
+        }
         let queue = context.existing_queue(&self.queue).await?.durable_at(self.durable.durability);
-        context.warn_if_of_orders(&self.queue);
         let mut truth = Parts::new()?;
         let mut report = Report::new(context.output);
         report.lines = self.read(&mut truth)?;
