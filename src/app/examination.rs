@@ -14,7 +14,8 @@ use crate::{
 /// How often a Redis that does not answer is asked again. The pollers say meanwhile that it is away.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// Examines in the background, all but the rights (a verb that is refused says so by itself), logs what is not as it should be, and sends the finding that forbids to serve, if there is one.
+/// Examines in the background, all but the rights (a verb that is refused says so by itself), logs what is not as it
+/// should be, and sends the finding that forbids to serve, if there is one.
 pub(super) fn begin(
     redis: &Redis,
     config: &RedisConfig,

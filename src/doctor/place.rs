@@ -4,7 +4,7 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use super::{Finding, Level};
 use crate::{
-    error::Result,
+    error::{Error, Result, TroubleKind},
     redis::{Info, Redis, SLOTS},
 };
 
@@ -115,7 +115,16 @@ pub(super) async fn slots(redis: &Redis, masters: &[Redis]) -> Result<Vec<Findin
     }
     let mut findings = Vec::new();
     for master in masters {
-        let value = master.run(redis::cmd("CLUSTER").arg("INFO")).await?;
+        let value = match master.run(redis::cmd("CLUSTER").arg("INFO")).await {
+            Err(Error::Redis(trouble)) if trouble.kind == TroubleKind::NoPerm => {
+                let (consequence, remedy) =
+                    ("uncovered slots go unseen", "ACL SETUSER overdue +cluster|info");
+                let refused = Finding::new(Level::Warning, CHECK, "refused", consequence, remedy);
+                findings.push(refused.of(&master.name()));
+                continue;
+            }
+            answer => answer?,
+        };
         let text: String = redis::from_redis_value(value).unwrap_or_default();
         let info = Info::parse(&text);
         let state = info.text("cluster_state").unwrap_or("unknown");

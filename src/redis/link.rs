@@ -67,12 +67,6 @@ impl Failure {
     }
 }
 
-impl From<Trouble> for Failure {
-    fn from(trouble: Trouble) -> Self {
-        Self { error: trouble.into(), redirect: None }
-    }
-}
-
 /// One server. It is connected to on first use. A connection that broke, timed out (it may be half-open) or leads to a
 /// demoted master is dropped, and the next call makes a new one; the failed call itself is never repeated, because it
 /// may have run.
@@ -321,7 +315,7 @@ impl Spare {
         let Ok(Ok(_permit)) = permit else {
             let detail = format!("{MAX_SPARE} durable writes wait already, and none ended within {limit:?}");
             // No timeout of the server's: its connections are well.
-            return Err(Trouble { kind: TroubleKind::Other, detail }.into());
+            return Err(Error::from(Trouble { kind: TroubleKind::Other, detail }).into());
         };
         Ok(Taken { connection: self.lock().pop(), _permit })
     }

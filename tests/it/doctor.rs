@@ -137,6 +137,15 @@ async fn sentinels_and_slots_are_looked_at() {
     let found = findings(&ran);
     assert_eq!((ran.code(), of(&found, "slots")), (0, ("ok", "ok, 16384 of 16384 covered")));
     assert_eq!(found.iter().filter(|finding| finding["check"] == "role").count(), 3);
+    // As who may not ask for the slots.
+    for node in &group.nodes {
+        let user = ["ACL", "SETUSER", "clerk", "on", ">secret", "~*", "+@all", "-cluster|info"];
+        let _: redis::Value = node.ask(&user).await;
+    }
+    let clerk = Place::new(&format!("{}username = \"clerk\"\npassword = \"secret\"\n", group.config()));
+    let ran = clerk.run(&["doctor", "-o", "json"]);
+    assert_eq!((ran.code(), of(&findings(&ran), "slots")), (0, ("warning", "refused")));
+
     let _: redis::Value = group.nodes[0].ask(&["CLUSTER", "DELSLOTS", "7"]).await;
     let ran = place.run(&["doctor", "-o", "json"]);
     let slots = |finding: &&Value| finding["check"] == "slots" && finding["level"] == "error";
