@@ -3,7 +3,12 @@
 //! In memory are the groups that are under way, and nothing else: a caller who does not read the answers stops the
 //! reading of its lines.
 
-use std::{convert::Infallible, sync::Arc};
+use std::{
+    collections::{HashSet, hash_map::RandomState},
+    convert::Infallible,
+    hash::BuildHasher as _,
+    sync::Arc,
+};
 
 use axum::{
     body::{Body, Bytes},
@@ -13,6 +18,7 @@ use axum::{
 use futures_util::{Stream, StreamExt as _, stream};
 use http::header;
 use serde::{Deserialize, Serialize};
+use tokio::sync::{OwnedRwLockReadGuard, RwLock};
 use utoipa::{IntoParams, ToSchema};
 
 use super::{
@@ -24,13 +30,15 @@ use super::{
     schema::{Durable, OneQueue},
 };
 use crate::{
-    queue::{Expected, Mode, Scheduled, State},
+    queue::{Expected, Mode, Registration, Scheduled, State},
     types::{DueAt, Id},
 };
 
 const NDJSON: &str = "application/x-ndjson";
 /// Groups that Redis is at work on at once: while one is answered, the next is there already.
 const AT_ONCE: usize = 4;
+/// How many ids are remembered to tell which groups have one in common: 16 groups of 1000.
+const MAX_REMEMBERED: usize = 16_000;
 
 /// A line of the answer: what became of the line with this number.
 #[derive(Serialize, ToSchema)]
@@ -105,8 +113,9 @@ pub(super) struct Options {
 /// Register any number of deadlines, streamed both ways.
 ///
 /// Each line of the request is an object as for a single registration, with its `id`. Each line of the answer has the
-/// number of its line; a line that cannot be registered has an `error` and does not stop the others. The last line has a
-/// `summary`; if it has `aborted` instead, all lines from that number on have to be sent again.
+/// number of its line; a line that cannot be registered has an `error` and does not stop the others. Lines with the same id
+/// are taken in their order. The last line has a `summary`; if it has `aborted` instead, all lines from that number on
+/// have to be sent again.
 #[utoipa::path(
     post, path = "/v1/queues/{queue}/deadlines:batch", operation_id = "batchDeadlines", tag = "deadlines",
     params(OneQueue, Options, Durable),
@@ -141,12 +150,17 @@ pub(super) async fn batch(
 
 /// The answer, a chunk for each group.
 fn answer(lines: Lines, served: Arc<Served>, mode: Mode, which: Answers) -> impl Stream<Item = Bytes> + Send {
-    let groups = stream::unfold(lines, Lines::group);
-    let registered = groups.map(move |group| {
+    let groups = stream::unfold((lines, Turns::default()), async |(lines, mut turns)| {
+        let (group, lines) = lines.group().await?;
+        let turn = turns.next(&group).await;
+        Some(((group, turn), (lines, turns)))
+    });
+    let registered = groups.map(move |(group, turn)| {
         let served = Arc::clone(&served);
         async move {
             let Group { registrations, traces, .. } = &group;
             let answers = served.queue.schedule_traced(registrations, traces, mode, Expected::Anything).await;
+            drop(turn);
             (group, answers)
         }
     });
@@ -162,6 +176,31 @@ fn answer(lines: Lines, served: Arc<Served>, mode: Mode, which: Answers) -> impl
         let goes_on = writer.group(group, answers);
         Some((writer.take(), goes_on.then_some((registered, writer))))
     })
+}
+
+/// Lets a group wait for those before it if they have an id in common, since the last line of an id is to hold. Redis may
+/// take calls in another order than they were made in: where its script has to be loaded first, where a write is waited for,
+/// or where one of two shards answers sooner.
+#[derive(Default)]
+struct Turns {
+    /// Read by each group that is under way.
+    under_way: Arc<RwLock<()>>,
+    /// Hashes of the ids of groups that may be under way.
+    ids: HashSet<u64>,
+    hasher: RandomState,
+}
+
+impl Turns {
+    async fn next(&mut self, group: &Group) -> OwnedRwLockReadGuard<()> {
+        let hash = |registration: &Registration| self.hasher.hash_one(registration.id.as_str());
+        let ids: Vec<u64> = group.registrations.iter().map(hash).collect();
+        if self.ids.len() >= MAX_REMEMBERED || ids.iter().any(|id| self.ids.contains(id)) {
+            drop(self.under_way.write().await);
+            self.ids.clear();
+        }
+        self.ids.extend(ids);
+        Arc::clone(&self.under_way).read_owned().await
+    }
 }
 
 /// Writes the lines of the answer, and counts.

@@ -1,8 +1,10 @@
 //! Work over HTTP while the way to Redis fails: whoever calls gets a 503 and may say it again.
 
-use std::time::Duration;
+use std::{convert::Infallible, time::Duration};
 
+use futures_util::{StreamExt as _, stream};
 use overdue::queue::Registration;
+use reqwest::Body;
 use serde_json::{Value, json};
 
 use super::Serving;
@@ -116,4 +118,28 @@ async fn what_was_claimed_and_could_not_be_handed_out_is_given_back_and_accused_
         assert_eq!((&record["kills"], &record["crashes"]), (&json!(0), &json!(1)), "{name}");
     }
     pull.serving.serve.stop().await;
+}
+
+/// A call whose script has to be loaded first would be overtaken by the next one.
+#[tokio::test]
+async fn the_last_line_of_an_id_in_a_batch_holds() {
+    let pull = Pull::new().await;
+    let body = stream::iter(["2095", "2096"]).then(async |year| {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        Ok::<_, Infallible>(format!("{{\"id\":\"a\",\"due_at\":\"{year}-01-01T00:00:00Z\"}}\n"))
+    });
+    let faults = pull.serving.proxy.faults();
+    let loaded = faults.passed("script");
+    pull.serving.rig.admin(&["SCRIPT", "FLUSH"]).await;
+    // The one of the scheduler that looks after the queue.
+    eventually("a script is loaded", async || (faults.passed("script") > loaded).then_some(())).await;
+    faults.next("script", Fault::Late(Duration::from_millis(500)));
+    let path = format!("/v1/queues/{}/deadlines:batch", pull.serving.rig.name());
+    let request = pull.caller.request("POST", &path).header("content-type", "application/x-ndjson");
+    let answer = request.body(Body::wrap_stream(body)).send().await.expect("an answer");
+    let answer = Answer::of(answer).await;
+    let results: Vec<Value> =
+        answer.text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    assert_eq!([&results[0]["result"], &results[1]["result"]], ["created", "replaced"], "{}", answer.text);
+    assert_eq!(results[1]["due_at"], "2096-01-01T00:00:00.000Z");
 }
