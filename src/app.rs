@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 mod examination;
 mod queues;
 mod service;
+mod spread;
 #[cfg(feature = "otlp")]
 mod traces;
 
@@ -228,6 +229,9 @@ impl Running {
         for (name, queue_config) in &config.queues {
             let queue = Queue::new(redis.clone(), &config.redis.prefix, name.clone());
             let queue = queue.durable(queue_config.durability);
+            if queue_config.shards > 1 {
+                starter.tasks.spawn(spread::spread(queue.clone(), queue_config.shards, stop.clone()));
+            }
             let (sender, settings) = watch::channel(Settings::from(queue_config));
             served.extend(starter.start(queue, &settings, queue_config));
             self.settings.insert(name.clone(), sender);
@@ -293,8 +297,8 @@ fn reload(started: &Config, sources: &Sources, running: &Running) {
 
 /// True if the two differ in more than what [`Settings`] holds.
 fn needs_restart(old: &Config, new: &Config) -> bool {
-    let handlers = |config: &Config| -> BTreeMap<QueueName, (HandlerConfig, OrderConfig)> {
-        let of = |queue: &QueueConfig| (queue.handler.clone(), queue.order.clone());
+    let handlers = |config: &Config| -> BTreeMap<QueueName, (HandlerConfig, OrderConfig, u16)> {
+        let of = |queue: &QueueConfig| (queue.handler.clone(), queue.order.clone(), queue.shards);
         config.queues.iter().map(|(name, queue)| (name.clone(), of(queue))).collect()
     };
     old.redis != new.redis

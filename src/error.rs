@@ -149,6 +149,8 @@ pub enum TroubleKind {
     NoScript,
     /// A newer version of overdue has written this queue in a way that this one would misread. Nothing was changed.
     NewerSchema,
+    /// The queue is spread over other shards than the caller believed. Nothing was changed; queues ask anew by themselves.
+    OtherShards,
     /// Anything else; the detail says what.
     Other,
 }
@@ -176,6 +178,7 @@ impl TroubleKind {
             Self::WrongType => "wrongtype",
             Self::NoScript => "noscript",
             Self::NewerSchema => "newerschema",
+            Self::OtherShards => "othershards",
             Self::Other => "other",
         }
     }
@@ -201,6 +204,7 @@ impl TroubleKind {
             Self::Auth => "refused the user or the password of `redis.url`",
             Self::WrongType => "holds a key of another type than overdue's",
             Self::NoScript => "forgot a script right after it was loaded: is SCRIPT FLUSH in a loop?",
+            Self::OtherShards => "is changing how many shards the queue has: try again in a second",
             Self::NewerSchema => "has a queue of a newer version of overdue: upgrade this process",
             Self::Other => "refused the call",
         }

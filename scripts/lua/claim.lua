@@ -16,7 +16,7 @@
 --          {id -> payload}}, where what is empty may be an array; '' if nothing was claimed
 --        7 payloads by position, nil where there is none; empty if there is none at all, or if they are packed
 --        8 records (JSON, see lib.lua) by position, likewise
---        9 the canary found (see lib.lua), or nil  10 the canary left
+--        9 the canary found (see lib.lua), or nil  10 the canary left  11 the shards (see shards.lua), or nil
 guard()
 local now, now_us = clock(ARGV[1])
 local wanted = tonumber(ARGV[2])
@@ -186,4 +186,5 @@ return {
   any_record and records or {},
   state.canary,
   keep_canary(state.canary, count > 0, now, now_us),
+  state.shards,
 }

@@ -77,6 +77,6 @@ local function fire(now, now_us, wanted, rate, push, done)
   end
   return {
     now_us, count, spend(count), impossible(), (more or count == wanted) and 1 or 0, count > 0 and earliest or 0,
-    state.canary, keep_canary(state.canary, count > 0, now, now_us),
+    state.canary, keep_canary(state.canary, count > 0, now, now_us), state.shards,
   }
 end

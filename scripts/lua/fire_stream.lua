@@ -11,7 +11,7 @@
 --        4 how many entries have an impossible score and wait for `reject`
 --        5 1 if more is due that can be taken at once, else 0
 --        6 the earliest deadline fired in ms, 0 if none was
---        7 the canary found (see lib.lua), or nil  8 the canary left
+--        7 the canary found (see lib.lua), or nil  8 the canary left  9 the shards (see shards.lua), or nil
 local fired = KEYS[9]
 guard()
 call('XDEL', fired, '0-0') -- checks the type: no entry can have this number

@@ -14,7 +14,7 @@
 --                      or only trace (W3C traceparent) and retry, of an id that was registered in a trace
 --   7 dead       ZSET  id -> when it was buried, in ms
 --   8 meta       HASH  token -> the last token; paused -> 1 while nothing may be claimed;
---                      schema -> the number of the layout that is in use, see SCHEMA;
+--                      schema -> the number of the layout that is in use, see SCHEMA; shards, arrived, moved: see shards.lua
 --                      rate_until -> up to when, in µs, the rate limit is used up;
 --                      canary -> 'born count at': since when in µs it is written, how often it was, and the last
 --                      time in ms. It is written by every claim that takes something, and else once a second. Who
@@ -385,14 +385,14 @@ end
 
 -- What `meta` holds, in one read. All who write ends of leases, or the canary, begin with it.
 local function state_of_queue(now, now_us)
-  local values = call('HMGET', meta, 'token', 'paused', 'rate_until', 'canary', 'schema')
+  local values = call('HMGET', meta, 'token', 'paused', 'rate_until', 'canary', 'schema', 'shards')
   local schema = tonumber(values[5] or 0) or 0
   if schema > SCHEMA then
     error('overdue: newer schema: this queue has ' .. schema .. ', and this version knows ' .. SCHEMA)
   end
   schema_is_written = schema == SCHEMA
   mend_ends(values[4], now, now_us)
-  return { token = values[1], paused = values[2], rate_until = values[3], canary = values[4] }
+  return { token = values[1], paused = values[2], rate_until = values[3], canary = values[4], shards = values[6] }
 end
 
 -- What may be taken now: none while the queue is paused, and what the rate (ids a second, '' for no limit)

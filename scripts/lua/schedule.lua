@@ -3,17 +3,26 @@
 -- ARGV   1 now
 --        2 mode: replace; keep (only an id that is neither scheduled, leased nor dead);
 --          earliest or latest (replaces only by an earlier or a later deadline)
+--          behind it may stand what keeps the shards of a queue apart: `@SHARDS`, which `meta` has to have (see shards.lua),
+--          or `@!SHARDS`, and only ids that are scheduled, leased or dead here already
 --        3 expected: '' anything; '0' the id must not be scheduled; else its score must be this
 --        4… at most 1000 times id, due (ms, or +ms from now; a W3C traceparent that is to be kept may follow after
 --          a space), payload ('' none: an existing one stays)
 -- Reply  for each item three integers: code, the deadline that holds now (0 unknown), the one before (0 none)
 --        1 created  2 replaced  3 kept  4 conflict with `expected`  5 kept, leased  6 kept, dead
+--        7 not here, where that was asked for
+--        -ERR overdue: other shards, if `meta` has others
 --        -ERR if an id or a deadline is outside the contract: nothing was written
 local now = clock(ARGV[1])
-local mode, expected = ARGV[2], ARGV[3]
+local mode, is_fenced, only_here, shards = ARGV[2]:match('^(%a+)(@?)(!?)(.*)$')
+local expected = ARGV[3]
+if is_fenced == '@' and (call('HGET', meta, 'shards') or '') ~= shards then
+  return redis.error_reply('ERR overdue: other shards')
+end
+only_here = only_here == '!'
 
 local ids, dues, traces, entries = {}, {}, {}, {}
-local only_ids = mode == 'replace' and expected == ''
+local only_ids = mode == 'replace' and expected == '' and not only_here
 for i = 1, math.ceil((#ARGV - 3) / 3) do
   local id, text = ARGV[3 * i + 1], ARGV[3 * i + 2]
   local due, score, trace
@@ -72,7 +81,9 @@ local function busy(id)
 end
 
 local function decide(id, due, old)
-  if expected ~= '' and (old or 0) ~= tonumber(expected) then
+  if only_here and not old and not busy(id) then
+    return 7
+  elseif expected ~= '' and (old or 0) ~= tonumber(expected) then
     return 4
   elseif not old then
     return mode == 'keep' and busy(id) or 1

@@ -3,8 +3,8 @@
 -- ARGV   1 now
 -- Reply  1 now in µs
 --        2 how many entries have an impossible score and wait for `reject`
---        3 the canary found (see lib.lua), or nil  4 the canary left
+--        3 the canary found (see lib.lua), or nil  4 the canary left  5 the shards (see shards.lua), or nil
 guard()
 local now, now_us = clock(ARGV[1])
-local found = state_of_queue(now, now_us).canary
-return { now_us, impossible(), found, keep_canary(found, false, now, now_us) }
+local state = state_of_queue(now, now_us)
+return { now_us, impossible(), state.canary, keep_canary(state.canary, false, now, now_us), state.shards }

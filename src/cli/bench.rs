@@ -1,8 +1,8 @@
 //! `overdue bench`: how fast it is here, beside what Redis itself can do.
 //!
 //! - this file: the command; `plan` has its sizes
-//! - `rig`: the Redis that it runs on; `lab`: how runs are put together; `workload`: ids and deadlines
-//! - `register` with `register_http`, `fire`, `lateness`, `storm`, `memory`, `idle`, `scale`: the measurements
+//! - `rig`, `cluster`: the Redis that it runs on; `lab`: how runs are put together; `workload`: ids and deadlines
+//! - `register` with `register_http`, `fire`, `lateness`, `storm`, `memory`, `idle`, `scale`, `shards`: the measurements
 //! - `bare`: the clients that they stand beside
 //! - `drain`, `ahead`, `serve`: schedulers in this process, deadlines that are to come, a `serve` beside it
 //! - `clock`, `latency`, `info`, `stats`: reading clocks, Redis and values
@@ -12,6 +12,7 @@ mod ahead;
 mod bare;
 mod chart;
 mod clock;
+mod cluster;
 mod drain;
 mod estimate;
 mod figure;
@@ -28,6 +29,7 @@ mod register_http;
 mod rig;
 mod scale;
 mod serve;
+mod shards;
 mod stats;
 mod storm;
 mod workload;
@@ -96,6 +98,8 @@ enum What {
     Idle,
     /// How it grows with schedulers, queues and pending ids
     Scale,
+    /// What one queue gains from several shards on a cluster of three servers, which is started for it
+    Shards,
 }
 
 /// All that a program needs to know of a benchmark.
@@ -196,6 +200,7 @@ impl What {
             Self::Memory => "memory",
             Self::Idle => "idle",
             Self::Scale => "scale",
+            Self::Shards => "shards",
         }
     }
 
@@ -208,6 +213,7 @@ impl What {
             Self::Memory => memory::measure(lab).await,
             Self::Idle => idle::measure(lab).await,
             Self::Scale => scale::measure(lab).await,
+            Self::Shards => shards::measure(lab).await,
         }
     }
 }

@@ -84,8 +84,11 @@ impl Verify {
         for name in &queues {
             let queue = context.existing_queue(name).await?;
             let mut walk =
-                Walk { queue: &queue, repair: self.repair, bar: &bar, tally: BTreeMap::new(), looked_at: 0 };
-            walk.all().await?;
+                Walk { queue, repair: self.repair, bar: &bar, tally: BTreeMap::new(), looked_at: 0 };
+            for shard in walk.queue.each_shard().await? {
+                walk.queue = shard;
+                walk.all().await?;
+            }
             looked_at += walk.looked_at;
             findings.extend(walk.findings());
         }
@@ -111,7 +114,7 @@ impl Verify {
 
 /// A look at a whole queue.
 struct Walk<'a> {
-    queue: &'a Queue,
+    queue: Queue,
     repair: bool,
     bar: &'a ProgressBar,
     tally: BTreeMap<Flaw, (u64, Vec<String>)>,

@@ -33,6 +33,8 @@ const MIN_LEASE_POLLS: u32 = 3;
 const MAX_BATCH_SIZE: i64 = 1000;
 const MAX_CONCURRENCY: i64 = 10_000;
 const MAX_RATE_LIMIT: i64 = 1_000_000;
+/// As `Shards::MAX` of the queue.
+const MAX_SHARDS: i64 = 64;
 const MAX_REPLICAS: i64 = 100;
 /// `EX_TEMPFAIL` of sysexits.h: whoever exits with it asks for another attempt.
 const EX_TEMPFAIL: u8 = 75;
@@ -144,6 +146,13 @@ pub(super) fn queue(raw: RawQueue, section: &Section<'_>) -> Result<QueueConfig>
         return Err(section.bad("poll_interval", why));
     }
     let lease = lease(raw.lease, poll_interval, section)?;
+    let handler = handler(raw.handler, &section.below("handler"))?;
+    let shards = section.number("shards", set(raw.shards), 1..=MAX_SHARDS)?;
+    if shards > 1 && matches!(handler, HandlerConfig::Order { .. }) {
+        let why =
+            format!("is {shards}, but a queue of orders has one: all that happens to them is in one place");
+        return Err(section.bad("shards", why));
+    }
     Ok(QueueConfig {
         poll_interval,
         batch_size: section.number("batch_size", set(raw.batch_size), 1..=MAX_BATCH_SIZE)?,
@@ -161,7 +170,8 @@ pub(super) fn queue(raw: RawQueue, section: &Section<'_>) -> Result<QueueConfig>
         dead_retention: raw.dead_retention.map(|raw| dead_retention(raw, section)).transpose()?,
         durability: durability(raw.durability, &section.below("durability"))?,
         order: order(raw.order, lease, &section.below("order"))?,
-        handler: handler(raw.handler, &section.below("handler"))?,
+        shards,
+        handler,
     })
 }
 

@@ -145,7 +145,7 @@ pub struct ServeConfig {
     pub drain_timeout: Duration,
 }
 
-/// One queue. SIGHUP reloads all of it but the handler.
+/// One queue. SIGHUP reloads all of it but the handler, and what says so.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct QueueConfig {
     /// Longest pause between two polls, 1 ms to 1 h.
@@ -169,6 +169,8 @@ pub struct QueueConfig {
     /// Ids a second that all processes together take at most; `None` = no limit.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rate_limit: Option<u32>,
+    /// Over how many shards a queue is spread that `serve` finds new, 1 to 64. SIGHUP does not reload it.
+    pub shards: u16,
     /// The pause before the next attempt.
     pub backoff: Backoff,
     /// When to stop claiming because attempts only fail.

@@ -10,7 +10,7 @@ use crate::types::shortened;
 /// A line with one of these may hold a secret, and is not shown.
 const SECRET_WORDS: [&str; 7] = ["@", "pass", "secret", "whsec_", "headers", "url", "token"];
 /// Of the other lines only those of these keys are shown: one that is mistyped may have been meant for a secret.
-const SHOWN_KEYS: [&str; 38] = [
+const SHOWN_KEYS: [&str; 39] = [
     "allow_eviction",
     "backoff",
     "batch_size",
@@ -48,6 +48,7 @@ const SHOWN_KEYS: [&str; 38] = [
     "rate_limit",
     "read_only",
     "retain",
+    "shards",
     "timeout",
 ];
 /// Sections whose keys are names that the user has made up.

@@ -95,6 +95,7 @@ pub(super) struct RawQueue {
     pub(super) max_crashes: Option<i64>,
     pub(super) max_handler_time: Option<RawDuration>,
     pub(super) rate_limit: Option<i64>,
+    pub(super) shards: Option<i64>,
     pub(super) backoff: RawBackoff,
     pub(super) circuit_breaker: RawCircuitBreaker,
     pub(super) dead_retention: Option<RawDuration>,

@@ -118,6 +118,20 @@ async fn deadlines(trial: &mut Trial, queue: &Queue) {
     trial.note("schedule", register(NOW_MS).await);
     trial.note("fire_list", queue.fire(Sink { kind: SinkKind::List, max_len: Some(1) }, 1, None).await);
     trial.note("unlink", queue.remove_scratch(&[]).await);
+    shards(trial, queue, &names).await;
+}
+
+/// Last, since the queue has two of them from then on.
+async fn shards(trial: &mut Trial, queue: &Queue, names: &[Id]) {
+    let far = DueAt::from_ms(NOW_MS).expect("in range").saturating_add(RETAIN);
+    let registration = |id: &Id| Registration { id: id.clone(), due: Due::At(far), payload: None };
+    let all: Vec<Registration> = names.iter().map(registration).collect();
+    trial.note("schedule", queue.schedule(&all, Mode::Replace, Expected::Anything).await);
+    trial.note("reshard", queue.reshard(2, |_| {}).await);
+    trial.note("cancel", queue.cancel(names).await);
+    for shard in 0..2 {
+        trial.note("unlink", queue.shard(shard).remove_scratch(&[]).await);
+    }
 }
 
 async fn orders(trial: &mut Trial, orders: &Orders) {

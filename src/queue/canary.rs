@@ -46,7 +46,9 @@ impl Queue {
     pub async fn watch(&self) -> Result<Watched> {
         let mut reply = Reply::new("watch", self.call(self.timed(&scripts::WATCH)).await?)?;
         let (now, impossible) = (ServerTime::from_us(reply.int()?), reply.count()?);
-        Ok(Watched { now, impossible, canary: reply.sighting()? })
+        let canary = reply.sighting()?;
+        self.heard_of_shards(reply.bytes()?.as_deref());
+        Ok(Watched { now, impossible, canary })
     }
 }
 

@@ -1,6 +1,6 @@
 //! Where a page of `list` ended.
 
-use std::{fmt, str::FromStr};
+use std::{cmp::Ordering, fmt, str::FromStr};
 
 use crate::{
     error::Invalid,
@@ -32,6 +32,20 @@ impl Cursor {
 
     pub(crate) fn id(&self) -> &[u8] {
         &self.id
+    }
+}
+
+impl Ord for Cursor {
+    /// As Redis orders the members of a sorted set.
+    fn cmp(&self, other: &Self) -> Ordering {
+        let number = |cursor: &Self| cursor.score.parse::<f64>().unwrap_or(f64::NAN);
+        number(self).total_cmp(&number(other)).then_with(|| self.id.cmp(&other.id))
+    }
+}
+
+impl PartialOrd for Cursor {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
     }
 }
 

@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use super::{MAX_IDS_PER_CALL, Queue, Settled, Shown, State, scripts};
+use super::{
+    MAX_IDS_PER_CALL, Queue, Settled, Shown, State, scripts,
+    shards::{Part, Reach},
+};
 use crate::{error::Result, types::Id};
 
 /// What to do with dead ids.
@@ -20,7 +23,12 @@ impl Queue {
     /// # Errors
     /// If Redis refuses.
     pub async fn retry_dead(&self, ids: &[Id]) -> Result<Vec<Settled>> {
-        self.settle(ids, MAX_IDS_PER_CALL, |step| self.timed(&scripts::RETRY_DEAD).args(names(step))).await
+        self.routed_to_dead(ids, |shard, ids| async move {
+            shard
+                .settle(&ids, MAX_IDS_PER_CALL, |step| shard.timed(&scripts::RETRY_DEAD).args(names(step)))
+                .await
+        })
+        .await
     }
 
     /// Removes dead ids for good; stale means that it was not dead.
@@ -28,7 +36,28 @@ impl Queue {
     /// # Errors
     /// If Redis refuses.
     pub async fn delete_dead(&self, ids: &[Id]) -> Result<Vec<Settled>> {
-        self.settle(ids, MAX_IDS_PER_CALL, |step| self.script(&scripts::DELETE_DEAD).args(names(step))).await
+        self.routed_to_dead(ids, |shard, ids| async move {
+            shard
+                .settle(&ids, MAX_IDS_PER_CALL, |step| shard.script(&scripts::DELETE_DEAD).args(names(step)))
+                .await
+        })
+        .await
+    }
+
+    async fn routed_to_dead<'a, F>(
+        &self,
+        ids: &'a [Id],
+        verb: impl Fn(Self, Vec<&'a Id>) -> F,
+    ) -> Result<Vec<Settled>>
+    where
+        F: Future<Output = Result<Vec<Settled>>>,
+    {
+        let ids: Vec<&Id> = ids.iter().collect();
+        let run = |part: Part| {
+            let ids = part.of(&ids).into_iter().copied().collect();
+            verb(part.shard, ids)
+        };
+        self.routed(&ids, Reach::One, |settled| *settled == Settled::Stale, run).await
     }
 
     /// Either of these; answers how many of the ids were dead.
@@ -68,7 +97,7 @@ impl Queue {
         Ok(count)
     }
 
-    /// Removes for good at most 1000 ids that have been dead for longer than `retention`; answers how many.
+    /// Removes for good at most 1000 ids of a shard that have been dead for longer than `retention`; answers how many.
     ///
     /// # Errors
     /// If Redis refuses.
@@ -78,6 +107,6 @@ impl Queue {
     }
 }
 
-fn names(ids: &[Id]) -> impl Iterator<Item = &str> {
-    ids.iter().map(Id::as_str)
+fn names<'a>(ids: &'a [&Id]) -> impl Iterator<Item = &'a str> {
+    ids.iter().map(|id| id.as_str())
 }

@@ -1,4 +1,5 @@
-//! The verbs of those who deliver: claim, fire, ack, retry, release, extend, bury, reject.
+//! The verbs of those who deliver, in one shard: claim, fire, ack, retry, release, extend, bury, reject. `shards/deliver.rs` has
+//! those of a queue as a whole.
 
 use std::time::{Duration, Instant};
 
@@ -44,11 +45,7 @@ impl Queue {
         self.claim_with(options).await
     }
 
-    /// As [`Queue::claim`], with all that a claim can go by.
-    ///
-    /// # Errors
-    /// If Redis refuses. Nothing was claimed then.
-    pub async fn claim_with(&self, options: ClaimOptions) -> Result<Claim> {
+    pub(super) async fn claim_here(&self, options: ClaimOptions) -> Result<Claim> {
         let call = self
             .timed(&scripts::CLAIM)
             .arg(options.limit.clamp(1, MAX_IDS_PER_CALL))
@@ -73,6 +70,7 @@ impl Queue {
         }
 
         let canary = reply.sighting()?;
+        self.heard_of_shards(reply.bytes()?.as_deref());
 
         let mut claim = Claim {
             now,
@@ -124,7 +122,7 @@ impl Queue {
             .arg(or_empty(rate_limit));
         let name = call.name();
         let mut reply = Reply::new(name, self.call_with_fired(call, Some(fired_type)).await?)?;
-        Ok(Fired {
+        let fired = Fired {
             now: ServerTime::from_us(reply.int()?),
             count: reply.count()? as usize,
             next: reply.due_at()?,
@@ -132,24 +130,17 @@ impl Queue {
             more: reply.count()? > 0,
             earliest: DueAt::from_ms(reply.int()?).ok(),
             canary: reply.sighting()?,
-        })
+        };
+        self.heard_of_shards(reply.bytes()?.as_deref());
+        Ok(fired)
     }
 
-    /// Says that a delivery of an id is about to run that lost one before (`attempt` is more than `failures` + 1).
-    /// If its lease runs out now, that counts as a kill.
-    ///
-    /// # Errors
-    /// If Redis refuses.
-    pub async fn begin(&self, lease: &Lease) -> Result<Settled> {
+    pub(super) async fn begin_here(&self, lease: &Lease) -> Result<Settled> {
         let call = with_leases(self.script(&scripts::BEGIN), std::slice::from_ref(lease));
         Ok(if self.changed(call).await? { Settled::Done } else { Settled::Stale })
     }
 
-    /// Says that deliveries are done; answers for each in order.
-    ///
-    /// # Errors
-    /// If Redis refuses. Saying it again is safe: what was done answers stale.
-    pub async fn ack(&self, leases: &[Lease]) -> Result<Vec<Settled>> {
+    pub(super) async fn ack_here(&self, leases: &[Lease]) -> Result<Vec<Settled>> {
         self.settle(leases, MAX_IDS_PER_CALL, |step| with_leases(self.script(&scripts::ACK), step)).await
     }
 
@@ -170,20 +161,11 @@ impl Queue {
         Ok(answers)
     }
 
-    /// Gives deliveries back that were not started: due at once, nothing counted against them.
-    ///
-    /// # Errors
-    /// If Redis refuses.
-    pub async fn release(&self, leases: &[Lease]) -> Result<Vec<Settled>> {
+    pub(super) async fn release_here(&self, leases: &[Lease]) -> Result<Vec<Settled>> {
         self.settle(leases, MAX_IDS_PER_CALL, |step| with_leases(self.script(&scripts::RELEASE), step)).await
     }
 
-    /// Says that attempts failed: each id is tried again after its delay, or is dead once `max_attempts`
-    /// of its attempts failed. Answers for each in order.
-    ///
-    /// # Errors
-    /// If Redis refuses.
-    pub async fn retry(&self, retries: &[Retry], max_attempts: u32) -> Result<Vec<Retried>> {
+    pub(super) async fn retry_here(&self, retries: &[Retry], max_attempts: u32) -> Result<Vec<Retried>> {
         let mut answers = Vec::with_capacity(retries.len());
         for step in retries.chunks(MAX_FAILURES_PER_CALL) {
             let mut call = self.timed(&scripts::RETRY).arg(max_attempts);
@@ -203,11 +185,7 @@ impl Queue {
         Ok(answers)
     }
 
-    /// Sets deliveries aside in the dead set; answers for each in order.
-    ///
-    /// # Errors
-    /// If Redis refuses.
-    pub async fn bury(&self, rejected: &[Rejected]) -> Result<Vec<Settled>> {
+    pub(super) async fn bury_here(&self, rejected: &[Rejected]) -> Result<Vec<Settled>> {
         self.settle(rejected, MAX_FAILURES_PER_CALL, |step| {
             step.iter().fold(self.timed(&scripts::BURY), |call, Rejected { id, token, reason, error }| {
                 call.arg(id).arg(token.get()).arg(reason).arg(cut(error))
@@ -216,11 +194,7 @@ impl Queue {
         .await
     }
 
-    /// Extends whole claims to end after the time `lease`; answers for each in order.
-    ///
-    /// # Errors
-    /// If Redis refuses.
-    pub async fn extend(&self, tokens: &[Token], lease: Duration) -> Result<Vec<Settled>> {
+    pub(super) async fn extend_here(&self, tokens: &[Token], lease: Duration) -> Result<Vec<Settled>> {
         self.settle(tokens, MAX_IDS_PER_CALL, |step| {
             let call = self.timed(&scripts::EXTEND).arg(lease_ms(lease));
             step.iter().fold(call, |call, token| call.arg(token.get()).arg(""))
@@ -228,12 +202,7 @@ impl Queue {
         .await
     }
 
-    /// As [`Queue::extend`], if the ids are still held. A lease belongs to a whole claim, so this extends
-    /// it for the other ids of the claim too.
-    ///
-    /// # Errors
-    /// If Redis refuses.
-    pub async fn extend_ids(&self, leases: &[Lease], lease: Duration) -> Result<Vec<Settled>> {
+    pub(super) async fn extend_ids_here(&self, leases: &[Lease], lease: Duration) -> Result<Vec<Settled>> {
         self.settle(leases, MAX_IDS_PER_CALL, |step| {
             let call = self.timed(&scripts::EXTEND).arg(lease_ms(lease));
             step.iter().fold(call, |call, Lease { id, token }| call.arg(token.get()).arg(id.as_str()))

@@ -52,6 +52,25 @@ fn a_cursor_returns_as_it_went() {
 }
 
 #[test]
+fn what_is_known_of_shards_is_read_as_it_was_written_or_not_at_all() {
+    let numbers = "[0-9]{1,17}( [0-9]{1,3}){0,3}( [0-9]{1,17})?";
+    let texts = prop_oneof![mutated_text(string_regex(numbers).unwrap()), text(6), numbers];
+    run(800, texts, |text| {
+        if let Some(shards) = Shards::read(text.as_bytes()) {
+            prop_assert!((1..=shards.all()).contains(&shards.homes()) && shards.all() <= Shards::MAX);
+            prop_assert_eq!(Shards::read(shards.written().as_bytes()), Some(shards));
+            prop_assert!(shards.home_of(text.as_bytes()) < shards.homes());
+        }
+        if let Some(shards::Batch { number, to, token }) = shards::Batch::read(text.as_bytes()) {
+            prop_assert!(to < Shards::MAX);
+            let words: Vec<&str> = text.split(' ').collect();
+            prop_assert_eq!((number.as_str(), token.as_str()), (words[0], words[2]));
+        }
+        Ok(())
+    });
+}
+
+#[test]
 fn any_text_is_a_cursor_or_an_error() {
     let written = (score(), bytes(3)).prop_map(|(score, id)| Cursor::new(score.as_bytes(), id).to_string());
     run(800, prop_oneof![mutated_text(written), text(4), "[0-9]{1,13}_[0-9a-fA-F+]{0,8}"], |text| {

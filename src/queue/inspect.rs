@@ -6,11 +6,15 @@ use super::{
     Counts, Cursor, MAX_IDS_PER_CALL, Page, Queue, Shown, ShownLease, State,
     reply::{Record, Reply, due_of, natural},
     scripts,
+    shards::{Part, Reach},
 };
 use crate::{
     error::Result,
     types::{DueAt, Id, Payload, ServerTime, Token, printable},
 };
+
+/// Rows with their places, and whether more may follow.
+pub(super) type Scanned = (Vec<(Shown, Cursor)>, bool);
 
 /// How many stretches of time one call looks at.
 const MAX_STRETCHES: usize = 100;
@@ -42,6 +46,11 @@ impl Queue {
     /// # Errors
     /// If Redis refuses.
     pub async fn show(&self, id: &Id) -> Result<Option<Shown>> {
+        let show = |part: Part| async move { Ok(vec![part.shard.show_here(id).await?]) };
+        Ok(self.routed(&[id], Reach::One, Option::is_none, show).await?.pop().flatten())
+    }
+
+    async fn show_here(&self, id: &Id) -> Result<Option<Shown>> {
         let call = self.timed(&scripts::SHOW).arg(id.as_str());
         let mut reply = Reply::new("show", self.call(call).await?)?;
         let _now = reply.int()?;
@@ -70,9 +79,18 @@ impl Queue {
     /// # Errors
     /// If Redis refuses.
     pub async fn look(&self, ids: &[Id]) -> Result<Vec<Option<Shown>>> {
+        let ids: Vec<&Id> = ids.iter().collect();
+        let look = |part: Part| {
+            let ids = part.of(&ids).into_iter().copied().collect::<Vec<_>>();
+            async move { part.shard.look_here(&ids).await }
+        };
+        self.routed(&ids, Reach::One, Option::is_none, look).await
+    }
+
+    async fn look_here(&self, ids: &[&Id]) -> Result<Vec<Option<Shown>>> {
         let mut answers = Vec::with_capacity(ids.len());
         for step in ids.chunks(MAX_IDS_PER_CALL) {
-            let call = self.script(&scripts::LOOK).args(step.iter().map(Id::as_str));
+            let call = self.script(&scripts::LOOK).args(step.iter().map(|id| id.as_str()));
             let mut reply = Reply::new("look", self.call(call).await?)?;
             for id in step {
                 let (score, token, buried_at) = (reply.bytes()?, reply.bytes()?, reply.due_at()?);
@@ -146,14 +164,13 @@ impl Queue {
         Ok(page(rows, more, limit, keep))
     }
 
-    /// Rows with their places, and whether more may follow.
-    async fn scan(
+    pub(super) async fn scan_here(
         &self,
         state: State,
         limit: usize,
         after: Option<&Cursor>,
         payloads: bool,
-    ) -> Result<(Vec<(Shown, Cursor)>, bool)> {
+    ) -> Result<Scanned> {
         let call = self.script(&scripts::LIST).arg(state.to_string()).arg(limit.clamp(1, MAX_IDS_PER_CALL));
         let call = match after {
             Some(cursor) => call.arg(cursor.score()).arg(cursor.id()),
@@ -184,11 +201,7 @@ impl Queue {
         Ok((rows, more))
     }
 
-    /// How much is where.
-    ///
-    /// # Errors
-    /// If Redis refuses.
-    pub async fn counts(&self) -> Result<Counts> {
+    pub(super) async fn counts_here(&self) -> Result<Counts> {
         let mut reply = Reply::new("counts", self.call(self.timed(&scripts::COUNTS)).await?)?;
         Ok(Counts {
             now: ServerTime::from_us(reply.int()?),
@@ -203,11 +216,7 @@ impl Queue {
         })
     }
 
-    /// How many deadlines fall into each of the next `stretches` (1 to 100) of length `step`. Each costs Redis a lookup.
-    ///
-    /// # Errors
-    /// If Redis refuses.
-    pub async fn coming(&self, stretches: usize, step: Duration) -> Result<Coming> {
+    pub(super) async fn coming_here(&self, stretches: usize, step: Duration) -> Result<Coming> {
         let count = stretches.clamp(1, MAX_STRETCHES);
         let call = self.timed(&scripts::COMING).arg(count).arg(step.as_millis().to_string());
         let counts = Reply::new("coming", self.call(call).await?)?.groups(count)?;
@@ -215,12 +224,7 @@ impl Queue {
         Ok(Coming { step, counts })
     }
 
-    /// Stops claiming, or lets it go on, for all processes of the queue; answers whether that changed anything.
-    /// What is in flight goes on, and so do registering and cancelling.
-    ///
-    /// # Errors
-    /// If Redis refuses.
-    pub async fn pause(&self, paused: bool) -> Result<bool> {
+    pub(super) async fn pause_here(&self, paused: bool) -> Result<bool> {
         let call = self.script(&scripts::PAUSE).arg(u8::from(paused));
         self.changed(call).await
     }

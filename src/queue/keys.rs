@@ -1,5 +1,7 @@
 //! The only place that spells a key. The braces are a hash tag: all keys of a queue live in one cluster slot.
 
+use std::sync::Arc;
+
 use crate::types::{Companion, QueueName};
 
 /// The parts of the eight keys that every script gets, in the order of `lib.lua`, with their types.
@@ -19,22 +21,34 @@ const PARTS: [(&str, &str); 8] = [
 const ORDER_PARTS: [(&str, &str); 4] =
     [("events", "stream"), ("paid", "zset"), ("cancelled", "zset"), ("expired", "zset")];
 
+/// What left a shard for another one and has not arrived there yet.
+const MOVING: &str = "moving";
+
 /// What the sinks write to. It belongs to its readers, so purging a queue leaves it. Its type is the sink's.
 const FIRED: &str = "fired";
 
-/// The keys of one queue.
+/// The keys of one queue, or of one of its shards.
 #[derive(Debug, Clone)]
 pub(super) struct Keys {
-    prefix: String,
+    prefix: Arc<str>,
     queue: QueueName,
+    shard: u16,
     /// The eight of `lib.lua`, then `fired`.
-    all: Vec<String>,
+    all: Arc<[String]>,
 }
 
 impl Keys {
     pub(super) fn new(prefix: &str, queue: &QueueName) -> Self {
-        let (prefix, queue) = (prefix.to_owned(), queue.clone());
-        let mut keys = Self { prefix, queue, all: Vec::new() };
+        Self::spelled(prefix.into(), queue.clone(), 0)
+    }
+
+    /// The keys of a shard of the same queue. Those of the first are those of a queue that has no others.
+    pub(super) fn shard(&self, shard: u16) -> Self {
+        Self::spelled(Arc::clone(&self.prefix), self.queue.clone(), shard)
+    }
+
+    fn spelled(prefix: Arc<str>, queue: QueueName, shard: u16) -> Self {
+        let mut keys = Self { prefix, queue, shard, all: Arc::default() };
         let parts = PARTS.iter().map(|(part, _)| *part).chain([FIRED]);
         keys.all = parts.map(|part| keys.spell(keys.queue.as_companion(), part)).collect();
         keys
@@ -47,9 +61,10 @@ impl Keys {
 
     fn spell(&self, companion: Option<Companion>, part: &str) -> String {
         let (prefix, queue) = (&self.prefix, self.queue.base());
+        let tag = if self.shard == 0 { queue.to_owned() } else { format!("{queue}#{}", self.shard) };
         match companion {
-            Some(companion) => format!("{prefix}:{{{queue}}}:{}:{part}", companion.word()),
-            None => format!("{prefix}:{{{queue}}}:{part}"),
+            Some(companion) => format!("{prefix}:{{{tag}}}:{}:{part}", companion.word()),
+            None => format!("{prefix}:{{{tag}}}:{part}"),
         }
     }
 
@@ -76,6 +91,16 @@ impl Keys {
     /// The common ones and `fired`, for the sinks.
     pub(super) fn with_fired(&self) -> &[String] {
         &self.all
+    }
+
+    /// What is on its way to another shard.
+    pub(super) fn moving(&self) -> String {
+        self.spell(self.queue.as_companion(), MOVING)
+    }
+
+    /// The common ones and `moving`, for the verbs that move ids between shards.
+    pub(super) fn with_moving(&self) -> Vec<String> {
+        self.common().iter().cloned().chain([self.moving()]).collect()
     }
 
     /// What every order verb gets, and the orders of these ids.
@@ -114,6 +139,14 @@ mod tests {
         assert_eq!(keys.with_fired()[8], "overdue:{orders}:fired");
         assert_eq!([keys.of_ids(), &["overdue:{orders}:meta".to_owned()]].concat(), keys.common());
         assert_eq!(keys.events(), "overdue:{orders}:events");
+    }
+
+    #[test]
+    fn each_shard_has_a_slot_of_its_own_and_the_first_has_the_keys_of_the_queue() {
+        let keys = Keys::new("overdue", &QueueName::new("orders").unwrap());
+        assert_eq!(keys.shard(0).common(), keys.common());
+        assert_eq!(keys.shard(3).common()[0], "overdue:{orders#3}:scheduled");
+        assert_eq!(keys.shard(3).with_moving()[8], "overdue:{orders#3}:moving");
     }
 
     #[test]

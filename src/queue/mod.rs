@@ -32,6 +32,7 @@ mod packed;
 mod register;
 pub(crate) mod reply;
 pub(crate) mod scripts;
+mod shards;
 mod trace;
 mod verify;
 
@@ -49,10 +50,12 @@ use keys::Keys;
 use redis::Value;
 pub(crate) use register::due_argument;
 use reply::Reply;
+use shards::Group;
+pub use shards::{Resharded, Resharding, Shards};
 pub use trace::TraceParent;
 pub use verify::{Flaw, Found, Part, Verified, VerifyCursor};
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use crate::{
     error::{Error, Result, TroubleKind},
@@ -66,7 +69,7 @@ pub const MAX_IDS_PER_CALL: usize = 1000;
 /// keeps them as short.
 pub const MAX_FAILURES_PER_CALL: usize = 250;
 
-/// One queue on one Redis: the verbs. Cheap to clone.
+/// One queue on one Redis, or spread over several servers of a cluster: the verbs. Cheap to clone.
 ///
 /// ```no_run
 /// use overdue::queue::{Due, Expected, Mode, Queue, Registration};
@@ -91,6 +94,10 @@ pub struct Queue {
     keys: Keys,
     now: Option<ServerTime>,
     durability: Durability,
+    /// What is known of all its shards.
+    group: Arc<Group>,
+    /// True if this is one of them, or has none; its verbs go nowhere else.
+    is_shard: bool,
 }
 
 impl Queue {
@@ -99,7 +106,8 @@ impl Queue {
     pub fn new(redis: Redis, prefix: &str, name: QueueName) -> Self {
         let keys = Keys::new(prefix, &name);
         let redis = redis.near(&keys.common()[0]);
-        Self { redis, name, keys, now: None, durability: Durability::MEMORY }
+        let group = Group::new(&keys);
+        Self { redis, name, keys, now: None, durability: Durability::MEMORY, group, is_shard: false }
     }
 
     /// The same queue seen at a fixed instant instead of by the server's clock.
@@ -157,7 +165,7 @@ impl Queue {
     #[must_use]
     pub fn companion(&self, companion: Companion) -> Self {
         let (name, keys) = (self.name.companion(companion), self.keys.companion(companion));
-        Self { name, keys, ..self.clone() }
+        Self { name, keys, is_shard: true, ..self.clone() }
     }
 
     /// Its name.
@@ -178,27 +186,14 @@ impl Queue {
         self.keys.pattern()
     }
 
-    /// True if Redis holds any key of it, as it does of every queue that was ever polled or had an id.
-    ///
-    /// # Errors
-    /// If Redis does not answer.
-    pub async fn exists(&self) -> Result<bool> {
+    async fn exists_here(&self) -> Result<bool> {
         let mut command = redis::cmd("EXISTS");
         command.arg(self.keys.common());
         let reply = self.redis.run(&command).await?;
         Ok(Reply::new("EXISTS", Value::Array(vec![reply]))?.count()? > 0)
     }
 
-    /// Removes every id in every state, and all that is known of them. What a sink has fired stays, and so does what
-    /// is known of the queue: its last token, its canary (this is no loss of data), and whether it is paused.
-    ///
-    /// # Errors
-    /// If Redis does not answer.
-    pub async fn purge(&self) -> Result<()> {
-        self.unlink(self.keys.of_ids()).await
-    }
-
-    /// The same with what is known of the queue: for one that nobody will poll again.
+    /// Removes it with what is known of it: for a queue of one shard that nobody will poll again.
     pub(crate) async fn remove(&self) -> Result<()> {
         self.unlink(self.keys.common()).await
     }
@@ -220,7 +215,12 @@ impl Queue {
         Call::new(script, self.keys.common())
     }
 
-    /// The same with `now` as its first argument.
+    /// A call of a script that looks at what is on its way between shards as well.
+    fn on_moving<'a>(&'a self, script: &'a Script) -> Call<'a> {
+        Call::new(script, &self.keys.with_moving())
+    }
+
+    /// A call of a script with `now` as its first argument.
     fn timed<'a>(&'a self, script: &'a Script) -> Call<'a> {
         self.script(script).arg(self.now_argument())
     }

@@ -5,9 +5,10 @@ use super::{
     TraceParent,
     reply::{Reply, deadline, natural, unknown},
     scripts,
+    shards::{Part, Reach},
 };
 use crate::{
-    error::Result,
+    error::{Error, Result},
     types::{DueAt, Id, Token},
 };
 use std::time::Duration;
@@ -43,26 +44,51 @@ impl Queue {
         mode: Mode,
         expected: Expected,
     ) -> Result<Vec<Scheduled>> {
-        let mut traces = traces.iter().map(Option::as_ref);
-        let mut answers = Vec::with_capacity(registrations.len());
-        let mut rest = registrations;
+        let items: Vec<(&Registration, Option<&TraceParent>)> = registrations
+            .iter()
+            .zip(traces.iter().map(Option::as_ref).chain(std::iter::repeat(None)))
+            .collect();
+        let ids: Vec<&Id> = registrations.iter().map(|registration| &registration.id).collect();
+        let schedule = |part: Part| {
+            let items = part.of(&items).into_iter().copied().collect::<Vec<_>>();
+            async move { part.shard.schedule_here(&items, mode, expected, &part.fence).await }
+        };
+        let answers = self.routed(&ids, Reach::One, Option::is_none, schedule).await?;
+        let nowhere = || Error::Reply { script: "schedule", detail: "an id that is not at home".to_owned() };
+        answers.into_iter().map(|answer| answer.ok_or_else(nowhere)).collect()
+    }
+
+    /// None for an id that is not here, where the fence says that it has to be.
+    async fn schedule_here(
+        &self,
+        items: &[(&Registration, Option<&TraceParent>)],
+        mode: Mode,
+        expected: Expected,
+        fence: &str,
+    ) -> Result<Vec<Option<Scheduled>>> {
+        let mode = format!("{}{fence}", mode_argument(mode));
+        let mut answers = Vec::with_capacity(items.len());
+        let mut rest = items;
         while !rest.is_empty() {
             let (step, later) = rest.split_at(step_len(rest));
             rest = later;
-            let mut call =
-                self.timed(&scripts::SCHEDULE).arg(mode_argument(mode)).arg(expected_argument(expected));
-            for registration in step {
+            let mut call = self.timed(&scripts::SCHEDULE).arg(&mode).arg(expected_argument(expected));
+            for (registration, trace) in step {
                 let payload = registration.payload.as_ref().map_or("", |payload| payload.as_str());
                 let due = due_argument(registration.due);
                 call = call.arg(registration.id.as_str());
-                call = match traces.next().flatten() {
+                call = match trace {
                     Some(trace) => call.arg(format!("{due} {trace}")),
                     None => call.arg(due),
                 };
                 call = call.arg(payload);
             }
             for [code, due_at, old] in Reply::new("schedule", self.write(call).await?)?.groups(step.len())? {
-                answers.push(scheduled(code, due_at, old)?);
+                answers.push(if code == 7 && fence.starts_with("@!") {
+                    None
+                } else {
+                    Some(scheduled(code, due_at, old)?)
+                });
             }
         }
         Ok(answers)
@@ -73,6 +99,13 @@ impl Queue {
     /// # Errors
     /// If Redis refuses.
     pub async fn reschedule(&self, id: &Id, due: Due, expected: Expected) -> Result<Rescheduled> {
+        let reschedule =
+            |part: Part| async move { Ok(vec![part.shard.reschedule_here(id, due, expected).await?]) };
+        let is_absent = |answer: &Rescheduled| *answer == Rescheduled::NotFound;
+        Ok(self.routed(&[id], Reach::One, is_absent, reschedule).await?[0])
+    }
+
+    async fn reschedule_here(&self, id: &Id, due: Due, expected: Expected) -> Result<Rescheduled> {
         let call = self.timed(&scripts::RESCHEDULE).arg(id.as_str()).arg(due_argument(due));
         let mut reply = Reply::new("reschedule", self.write(call.arg(expected_argument(expected))).await?)?;
         let (code, due_at, old) = (reply.int()?, reply.int()?, reply.int()?);
@@ -94,9 +127,18 @@ impl Queue {
     /// # Errors
     /// If Redis refuses.
     pub async fn cancel(&self, ids: &[Id]) -> Result<Vec<Cancelled>> {
+        let ids: Vec<&Id> = ids.iter().collect();
+        let cancel = |part: Part| {
+            let ids = part.of(&ids).into_iter().copied().collect::<Vec<_>>();
+            async move { part.shard.cancel_here(&ids).await }
+        };
+        self.routed(&ids, Reach::All, |answer| *answer == Cancelled::NotFound, cancel).await
+    }
+
+    async fn cancel_here(&self, ids: &[&Id]) -> Result<Vec<Cancelled>> {
         let mut answers = Vec::with_capacity(ids.len());
         for step in ids.chunks(MAX_IDS_PER_CALL) {
-            let call = self.timed(&scripts::CANCEL).args(step.iter().map(Id::as_str));
+            let call = self.timed(&scripts::CANCEL).args(step.iter().map(|id| id.as_str()));
             for [code, first, second] in Reply::new("cancel", self.write(call).await?)?.groups(step.len())? {
                 answers.push(cancelled(code, first, second)?);
             }
@@ -106,13 +148,13 @@ impl Queue {
 }
 
 /// How many of the registrations fit in one call; at least one.
-fn step_len(registrations: &[Registration]) -> usize {
+fn step_len(items: &[(&Registration, Option<&TraceParent>)]) -> usize {
     let mut bytes = 0;
-    let fits = |registration: &&Registration| {
+    let fits = |(registration, _): &&(&Registration, Option<&TraceParent>)| {
         bytes += registration.payload.as_ref().map_or(0, |payload| payload.as_str().len());
         bytes <= MAX_PAYLOAD_BYTES_PER_CALL
     };
-    registrations.iter().take(MAX_IDS_PER_CALL).take_while(fits).count()
+    items.iter().take(MAX_IDS_PER_CALL).take_while(fits).count()
 }
 
 fn mode_argument(mode: Mode) -> &'static str {

@@ -41,6 +41,11 @@ scripts! { LIB;
     ADOPT = "adopt",
     LOOK = "look",
     VERIFY = "verify",
+    SHARDS = "shards",
+    FIND = "find",
+    DEPART = "depart",
+    ARRIVE = "arrive",
+    DEPARTED = "departed",
 }
 
 scripts! { &[LIB, FIRE_LIB].concat();

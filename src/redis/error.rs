@@ -59,7 +59,13 @@ const NO_PERMISSION_IN_SCRIPT: [&str; 2] = ["The user executing the script can't
 /// What `lib.lua` says of a queue that a newer version has written.
 const NEWER_SCHEMA: &str = "overdue: newer schema";
 
+/// What scripts say to a caller who goes by other shards than the queue has.
+const OTHER_SHARDS: &str = "overdue: other shards";
+
 pub(super) fn kind_of_text(code: &str, text: &str) -> TroubleKind {
+    if text.contains(OTHER_SHARDS) {
+        return TroubleKind::OtherShards;
+    }
     if text.contains(NEWER_SCHEMA) {
         return TroubleKind::NewerSchema;
     }

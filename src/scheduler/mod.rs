@@ -6,7 +6,7 @@
 //!    +---- room --------+---------------------+        keeper: extends the leases of what is in flight
 //! ```
 //!
-//! All four are tasks of one process that share one multiplexed connection, so acks and the next claim travel
+//! All four are tasks of one process, for each shard of the queue, that share one multiplexed connection, so acks and the next claim travel
 //! together. Any number of processes can run the same queue: the scripts keep them apart.
 
 mod alarm;
@@ -22,6 +22,7 @@ mod poller;
 mod pulse;
 mod settings;
 mod settler;
+mod shards;
 #[cfg(feature = "otlp")]
 mod span;
 mod tasks;
@@ -36,6 +37,7 @@ pub use meter::{Fate, Histogram, Meter, Minute, Rate, Totals};
 pub(crate) use poller::{Source, Ticked, run as poll};
 pub use pulse::{Losses, Pulse};
 pub use settings::Settings;
+use shards::Shard;
 #[cfg(feature = "otlp")]
 pub(crate) use span::start as start_spans;
 use tokio::{
@@ -79,6 +81,7 @@ pub struct Scheduler {
 }
 
 /// Where what is due goes.
+#[derive(Clone)]
 enum Target {
     /// To a handler in this process, under a lease.
     Handler(SharedHandler),
@@ -148,19 +151,25 @@ impl Scheduler {
     /// Runs until `stop` is cancelled, through every error of Redis. Then claims nothing more, gives back
     /// what was not started, lets running handlers finish within the drain timeout, and settles all of it.
     pub async fn run(self, stop: CancellationToken) {
-        match self.target {
-            Target::Sink(sink) => {
-                let source = poller::ToSink::new(self.queue.clone(), sink);
-                poller::run(source, self.queue, self.settings, self.pulse, stop).await;
-            }
-            Target::Pull => {
-                let source = poller::ToNobody::new(self.queue.clone());
-                poller::run(source, self.queue, self.settings, self.pulse, stop).await;
-            }
-            Target::Handler(handler) => {
-                deliver(self.queue, self.settings, handler, self.drain_timeout, self.pulse, stop).await;
-            }
+        let Self { queue, settings, target, drain_timeout, pulse } = self;
+        shards::run(queue, settings, pulse, stop, |shard| target.clone().deliver(shard, drain_timeout)).await;
+    }
+}
+
+impl Target {
+    async fn deliver(self, shard: Shard, drain_timeout: Duration) {
+        match self {
+            Self::Sink(sink) => shard.poll(poller::ToSink::new(shard.queue.clone(), sink)).await,
+            Self::Pull => shard.poll(poller::ToNobody::new(shard.queue.clone())).await,
+            Self::Handler(handler) => deliver(shard, handler, drain_timeout).await,
         }
+    }
+}
+
+impl Shard {
+    fn poll(&self, source: impl Source) -> impl Future<Output = ()> + Send {
+        let Self { queue, settings, pulse, stop } = self;
+        poller::run(source, queue.clone(), settings.clone(), pulse.clone(), stop.clone())
     }
 }
 
@@ -172,14 +181,8 @@ pub(crate) fn fixed(settings: Settings) -> watch::Receiver<Settings> {
 /// A few claims may wait for the worker to take them; `Load` bounds how many ids they hold.
 const CLAIMS_AHEAD: usize = 4;
 
-async fn deliver(
-    queue: Queue,
-    settings: watch::Receiver<Settings>,
-    handler: SharedHandler,
-    drain_timeout: Duration,
-    pulse: Pulse,
-    stop: CancellationToken,
-) {
+async fn deliver(shard: Shard, handler: SharedHandler, drain_timeout: Duration) {
+    let Shard { queue, settings, pulse, stop } = shard;
     let leases = Arc::new(keeper::Leases::default());
     let breaker = Arc::new(breaker::Breaker::new(queue.name()));
     let (claims, claimed) = mpsc::channel(CLAIMS_AHEAD);
@@ -209,9 +212,6 @@ async fn deliver(
     tasks.spawn(worker.run(claimed, stop.clone()));
     tasks.spawn(settler.run(settled, stop));
     while let Some(ended) = tasks.join_next().await {
-        // Handlers' panics are caught, so this one is a bug of ours: passed on rather than run with a part.
-        if let Err(cause) = ended {
-            std::panic::resume_unwind(cause.into_panic());
-        }
+        shards::pass_on(ended);
     }
 }

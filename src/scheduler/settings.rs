@@ -75,6 +75,15 @@ impl Settings {
             ..self
         }
     }
+
+    /// What each of so many shards gets of it.
+    pub(super) fn shared_by(&self, shards: u16) -> Self {
+        Self {
+            concurrency: (self.concurrency / usize::from(shards)).max(1),
+            rate_limit: self.rate_limit.map(|rate| (rate / u32::from(shards)).max(1)),
+            ..self.clone()
+        }
+    }
 }
 
 impl Default for Settings {

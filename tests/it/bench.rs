@@ -42,6 +42,9 @@ const CASES: &[(&str, &str, &[&str])] = &[
     ("scale", "register", &["smallest"]),
     ("scale", "cancel", &["smallest"]),
     ("scale", "fire", &["smallest"]),
+    ("shards", "register", &["smallest"]),
+    ("shards", "fire_redis_cpu", &["smallest"]),
+    ("shards", "fire_busiest_node", &["smallest"]),
 ];
 
 async fn keys(server: &RedisServer) -> Vec<String> {

@@ -49,6 +49,7 @@ mod replay;
 mod sentinel;
 mod serve;
 mod service;
+mod shards;
 mod storms;
 mod support;
 mod trace;

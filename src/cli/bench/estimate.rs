@@ -64,6 +64,7 @@ fn of_one(what: What, plan: &Plan) -> Estimate {
             let each = 6.0 * (ids / FILLED + ids / FIRED) + 3.0 * ids / 10.0 * (3.0 / FILLED + 1.0 / FIRED);
             (backlog * 1.11 / FILLED + runs * each, backlog * 1.11 * ID_BYTES)
         }
+        What::Shards => (runs * 3.0 * (ids / FILLED + ids / FIRED) + 5.0, ids * ID_BYTES),
     };
     Estimate { seconds, bytes }
 }

@@ -27,7 +27,8 @@ use crate::{
 /// what a killed one left behind is seen.
 pub(super) const PREFIX: &str = "overdue-bench";
 /// How long Redis may take for one answer: it may be at work on a large batch, or writing its append-only file.
-const TIMEOUTS: Timeouts = Timeouts { connect: Duration::from_secs(10), response: Duration::from_secs(60) };
+pub(super) const TIMEOUTS: Timeouts =
+    Timeouts { connect: Duration::from_secs(10), response: Duration::from_secs(60) };
 /// How long Redis may take to give back the memory of what was removed. 10 million ids take some seconds.
 const FREEING_LIMIT: Duration = Duration::from_secs(120);
 const FREEING_STEP: Duration = Duration::from_millis(2);

@@ -29,23 +29,27 @@ pub(super) async fn measure(lab: &Lab<'_>) -> anyhow::Result<Vec<Figure>> {
     let mut figures = Vec::new();
     let rates =
         lab.rounds("scale schedulers", &SCHEDULERS, async |count, round| schedulers(lab, count, round).await);
-    figures.extend(growing("schedulers", "schedulers", Unit::IdsPerSecond, &SCHEDULERS, &rates.await?));
+    figures.extend(growing(
+        ["scale", "schedulers", "schedulers"],
+        Unit::IdsPerSecond,
+        &SCHEDULERS,
+        &rates.await?,
+    ));
     let rates = lab.rounds("scale queues", &QUEUES, async |count, round| queues(lab, count, round).await);
-    figures.extend(growing("queues", "queues", Unit::IdsPerSecond, &QUEUES, &rates.await?));
+    figures.extend(growing(["scale", "queues", "queues"], Unit::IdsPerSecond, &QUEUES, &rates.await?));
     figures.extend(pending(lab).await?);
     Ok(figures)
 }
 
 /// A figure for each size, beside that of the smallest.
-fn growing(
-    case: &'static str,
-    setting: &'static str,
+pub(super) fn growing(
+    [measure, case, setting]: [&'static str; 3],
     unit: Unit,
     sizes: &[u64],
     values: &[Vec<f64>],
 ) -> Vec<Figure> {
     let figures = sizes.iter().zip(values).enumerate().map(|(place, (size, runs))| {
-        let figure = Figure::new("scale", case, unit, runs.clone()).with(setting, *size);
+        let figure = Figure::new(measure, case, unit, runs.clone()).with(setting, *size);
         if place == 0 { figure } else { figure.beside("smallest", values[0].clone()) }
     });
     figures.collect()
@@ -100,7 +104,9 @@ async fn pending(lab: &Lab<'_>) -> anyhow::Result<Vec<Figure>> {
     };
     let cases = ["register", "cancel", "fire"].into_iter().enumerate();
     Ok(cases
-        .flat_map(|(place, case)| growing(case, "pending", Unit::MicrosecondsPerId, &sizes, &of(place)))
+        .flat_map(|(place, case)| {
+            growing(["scale", case, "pending"], Unit::MicrosecondsPerId, &sizes, &of(place))
+        })
         .collect())
 }
 

@@ -20,7 +20,7 @@ const HOUR_MS: u64 = 3_600_000;
 const YEAR_MS: u64 = 365 * 24 * HOUR_MS;
 
 /// Keys and what they can be; `Q` stands for a queue. None clashes with another.
-const KEYS: [(&str, Kind); 27] = [
+const KEYS: [(&str, Kind); 28] = [
     ("redis.prefix", Kind::Text("[a-z0-9:._-]{1,12}")),
     ("redis.data_dir", Kind::Text("[ -~&&[^\"\\\\]]{1,20}")),
     ("redis.port", Kind::Whole(1, 65_535)),
@@ -41,6 +41,7 @@ const KEYS: [(&str, Kind); 27] = [
     ("queue.Q.concurrency", Kind::Whole(1, 10_000)),
     ("queue.Q.max_attempts", Kind::Whole(1, 4_294_967_295)),
     ("queue.Q.rate_limit", Kind::Whole(1, 1_000_000)),
+    ("queue.Q.shards", Kind::Whole(1, 64)),
     ("queue.Q.dead_retention", Kind::Time(HOUR_MS, YEAR_MS)),
     ("queue.Q.backoff.initial", Kind::Time(0, 600_000)),
     ("queue.Q.backoff.factor", Kind::Float(1.0, 1e9)),

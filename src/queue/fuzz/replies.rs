@@ -77,17 +77,22 @@ fn claim_form() -> BoxedStrategy<Value> {
             let records = prop_oneof![Just(Value::Array(Vec::new())), array(vec(or_nil(record()), count))];
             let head = (any::<i64>().prop_map(Value::Int), ms(), score(), small(), small());
             let canary = "[0-9]{1,3} [0-9]{1,3} 17[0-9]{11}".prop_map(bulk);
-            (head, batch(count), records, canary).prop_map(
-                |((now, token, next, impossible, more), batch, records, canary)| {
+            (head, batch(count), records, canary, shards()).prop_map(
+                |((now, token, next, impossible, more), batch, records, canary, shards)| {
                     let none = Value::Array(Vec::new());
                     let found = Value::Nil;
                     Value::Array(vec![
-                        now, token, next, impossible, more, batch, none, records, found, canary,
+                        now, token, next, impossible, more, batch, none, records, found, canary, shards,
                     ])
                 },
             )
         })
         .boxed()
+}
+
+/// As `meta` has them.
+fn shards() -> BoxedStrategy<Value> {
+    prop_oneof![mutated_text("[1-9][0-9]{0,3} [1-9] [1-9] [01]").prop_map(bulk), Just(Value::Nil)].boxed()
 }
 
 fn list_form() -> BoxedStrategy<Value> {
@@ -209,6 +214,8 @@ fn the_verbs_of_those_who_settle() {
 #[test]
 fn the_verbs_of_those_who_look_after_a_queue() {
     let (liar, queue) = set_up();
+    // As a whole it would ask for its shards now and then.
+    let queue = queue.shard(0);
     let two = |answers: Vec<Settled>| assert_eq!(answers.len(), 2, "not one answer for each item");
     liar.tell(&["retry_dead"], &[codes(2)], async || queue.retry_dead(&ids(2)).await, two);
     liar.tell(&["delete_dead"], &[codes(2)], async || queue.delete_dead(&ids(2)).await, two);
@@ -308,7 +315,7 @@ fn a_claim_is_read_as_the_script_says_it() {
         let reply = [Value::Int(now_us), Value::Int(token), Value::Nil, Value::Int(0), Value::Int(1)];
         let ids = [batch, Value::Array(Vec::new()), Value::Array(records)];
         let canary = [Value::Nil, bulk("17 1 1767225600000")];
-        let reply = Value::Array(reply.into_iter().chain(ids).chain(canary).collect());
+        let reply = Value::Array(reply.into_iter().chain(ids).chain(canary).chain([Value::Nil]).collect());
         let (claim, heard) = liar.ask(&[reply], queue.claim(10, Duration::from_secs(1)));
         let claim = claim.unwrap();
         prop_assert_eq!((heard.len(), &heard[0][0][..]), (1, &b"EVALSHA"[..]));
