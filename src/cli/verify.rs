@@ -27,8 +27,8 @@ const EXAMPLES: usize = 5;
 /// `overdue verify`
 #[derive(Debug, Args)]
 #[command(after_long_help = "\
-Looks whether every id is in one state, whether every lease has an end and an id, whether payloads and records belong to
-somebody, and whether no key expires. It goes in steps of some hundred entries, each of which is one instant for Redis, so it can run beside
+Looks whether every id is in one state and one shard, whether every lease has an end and an id, whether payloads and records
+belong to somebody, and whether no key expires. It goes in steps of some hundred entries, each of which is one instant for Redis, so it can run beside
 a busy queue, and what is in motion is no finding.
 
 --repair mends in the same step, and loses no id: where one is in two states, the one that is delivered stays.
@@ -85,6 +85,7 @@ impl Verify {
             let queue = context.existing_queue(name).await?;
             let mut walk =
                 Walk { queue, repair: self.repair, bar: &bar, tally: BTreeMap::new(), looked_at: 0 };
+            walk.shards().await?;
             for shard in walk.queue.each_shard().await? {
                 walk.queue = shard;
                 walk.all().await?;
@@ -122,6 +123,23 @@ struct Walk<'a> {
 }
 
 impl Walk<'_> {
+    /// What is wrong between the shards.
+    async fn shards(&mut self) -> Result<(), Error> {
+        let mut cursor = None;
+        loop {
+            let step = match self.queue.verify_shards(cursor.as_ref()).await {
+                Err(Error::WrongType { .. }) => return Ok(()),
+                step => step?,
+            };
+            self.looked_at += step.looked_at;
+            step.found.iter().for_each(|found| self.note(found));
+            cursor = step.next;
+            if cursor.is_none() {
+                return Ok(());
+            }
+        }
+    }
+
     async fn all(&mut self) -> anyhow::Result<()> {
         for part in Part::ALL {
             match self.part(part).await {

@@ -35,6 +35,8 @@ pub enum Flaw {
     DamagedRecord,
     /// A score that is no deadline.
     ImpossibleScore,
+    /// An id is in two shards.
+    InTwoShards,
     /// A key that expires.
     Ttl,
     /// A key of another type.
@@ -42,7 +44,7 @@ pub enum Flaw {
 }
 
 impl Flaw {
-    const ALL: [(&str, Self); 12] = [
+    const ALL: [(&str, Self); 13] = [
         ("scheduled_and_dead", Self::ScheduledAndDead),
         ("leased_and_dead", Self::LeasedAndDead),
         ("lease_without_end", Self::LeaseWithoutEnd),
@@ -53,6 +55,7 @@ impl Flaw {
         ("record_of_nobody", Self::RecordOfNobody),
         ("damaged_record", Self::DamagedRecord),
         ("impossible_score", Self::ImpossibleScore),
+        ("in_two_shards", Self::InTwoShards),
         ("ttl", Self::Ttl),
         ("wrong_type", Self::WrongType),
     ];
@@ -75,6 +78,7 @@ impl Flaw {
             Self::RecordOfNobody => "memory",
             Self::DamagedRecord => "its attempts are counted anew",
             Self::ImpossibleScore => "it never fires",
+            Self::InTwoShards => "it is delivered by each of them, at the deadline that it has there",
             Self::Ttl => "Redis deletes it at that time, with all that is in it",
             Self::WrongType => "the queue stands still",
         }
@@ -90,6 +94,10 @@ impl Flaw {
             Self::LeaseOfNobody | Self::BatchOfNobody | Self::PayloadOfNobody => "removed",
             Self::RecordOfNobody | Self::DamagedRecord => "removed",
             Self::ImpossibleScore => "moved to the dead, where somebody sees it",
+            Self::InTwoShards => {
+                "by hand: cancel it, which takes out both, and register it; or `queue reshard` with the number of shards \
+                 that there is, which keeps the one at home"
+            }
             Self::Ttl => "the TTL is taken off",
             Self::WrongType => "by hand: rename or delete the key",
         }
@@ -98,7 +106,7 @@ impl Flaw {
     /// True if [`Queue::verify`] can mend it.
     #[must_use]
     pub fn can_be_mended(self) -> bool {
-        self != Self::WrongType
+        !matches!(self, Self::WrongType | Self::InTwoShards)
     }
 }
 
@@ -184,6 +192,16 @@ pub struct Verified {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct VerifyCursor(Vec<u8>);
 
+impl VerifyCursor {
+    pub(super) fn new(text: Vec<u8>) -> Self {
+        Self(text)
+    }
+
+    pub(super) fn text(&self) -> &[u8] {
+        &self.0
+    }
+}
+
 impl Queue {
     /// Looks at a step of a part, some hundred entries, and mends what is wrong there if `mend` says so. A payload that
     /// belongs to nobody is only reported: registering writes the payload first, so ask [`Queue::verify_orphans`] a while
@@ -195,7 +213,7 @@ impl Queue {
         if part == Part::Keys {
             return self.verify_keys(mend).await;
         }
-        let cursor = after.map_or(&b"0"[..], |cursor| &cursor.0);
+        let cursor = after.map_or(&b"0"[..], VerifyCursor::text);
         let call = self.timed(&scripts::VERIFY).arg(u8::from(mend)).arg(part.word()).arg(cursor);
         let mut verified = self.verified(call).await?;
         if part == Part::Scheduled && after.is_none() {

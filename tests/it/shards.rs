@@ -125,6 +125,35 @@ async fn ids_are_found_wherever_they_are() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn verify_finds_what_is_in_two_shards() {
+    let group = Clustered::start(2, 0, &[]).await;
+    let queue = queue_on(&group);
+    queue.reshard(4, |_| {}).await.expect("spread");
+    register(&queue, (0..300).map(|n| format!("o{n}")), FAR).await;
+    let place = Place::new(&format!("{}[queue.orders]\nhandler.type = \"log\"\n", group.config()));
+    let verify = || tokio::task::block_in_place(|| place.run(&["verify", "orders", "-o", "json"]));
+    assert_eq!(verify().json(), serde_json::json!([]));
+    let home = queue.shards().home_of(b"o7");
+    let put = async |id: &str, shard: u16| {
+        let node = group.owner(slot_of(&key(shard))).await;
+        let _: i64 = group.nodes[node].ask(&["ZADD", &key(shard), "4102444800000", id]).await;
+    };
+    put("o7", (home + 1) % 4).await;
+    // Not at home, and nowhere else.
+    put("stray", (queue.shards().home_of(b"stray") + 1) % 4).await;
+    let ran = verify();
+    let findings: serde_json::Value = serde_json::from_str(&ran.stdout()).expect("JSON");
+    let finding = &findings[0];
+    assert_eq!(
+        (ran.code(), finding["finding"].as_str(), &finding["count"]),
+        (1, Some("in_two_shards"), &1.into())
+    );
+    assert_eq!(finding["examples"], serde_json::json!(["o7"]));
+    queue.reshard(4, |_| {}).await.expect("taken home");
+    assert_eq!((verify().json(), listed(&queue).await.len()), (serde_json::json!([]), 301));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn workers_outside_claim_from_all_shards() {
     let group = Clustered::start(2, 0, &[]).await;
     let queue = queue_on(&group);

@@ -9,6 +9,7 @@ mod deliver;
 mod inspect;
 mod reshard;
 mod route;
+mod verify;
 
 use std::{
     sync::{
@@ -226,7 +227,8 @@ impl Queue {
         let first = self.sibling(0);
         let mut command = redis::cmd("HGET");
         command.arg(&first.keys.common()[7]).arg("shards");
-        let held = match self.redis_of_first(&first, &command).await? {
+        let answer = first.redis.run(&command).await;
+        let held = match first.or_wrong_type(answer, first.keys.typed(None)).await? {
             Value::BulkString(bytes) => Shards::read(&bytes),
             Value::Nil => Some(Shards::ONE),
             _ => None,
@@ -241,11 +243,6 @@ impl Queue {
         }
         *self.group.read_at.lock().unwrap_or_else(PoisonError::into_inner) = Some(asked_at);
         Ok(self.shards())
-    }
-
-    async fn redis_of_first(&self, first: &Self, command: &redis::Cmd) -> Result<Value> {
-        let answer = first.redis.run(command).await;
-        first.or_wrong_type(answer, first.keys.typed(None)).await
     }
 
     /// After a script said that the caller goes by other shards than its own: the highest epoch of all is told to all.

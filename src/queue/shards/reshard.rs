@@ -14,7 +14,7 @@ use std::{collections::BTreeMap, time::Duration};
 use futures_util::future::join_all;
 use redis::Value;
 
-use super::{Shards, is_of_other_shards};
+use super::{Shards, is_of_other_shards, verify::SETS_OF_IDS};
 use crate::{
     error::{Error, Invalid, Result},
     queue::{MAX_IDS_PER_CALL, Queue, reply::Reply, scripts},
@@ -198,9 +198,8 @@ impl Queue {
     }
 
     async fn holds_ids(&self) -> Result<bool> {
-        let (all, moving) = (self.keys.common(), self.keys.moving());
         let mut command = redis::cmd("EXISTS");
-        command.arg(&[&all[0], &all[2], &all[6], &moving]);
+        command.arg(&SETS_OF_IDS.map(|set| &self.keys.common()[set])).arg(self.keys.moving());
         Ok(!matches!(self.redis.run(&command).await?, Value::Int(0)))
     }
 
@@ -208,7 +207,7 @@ impl Queue {
     async fn move_home(&self, shards: Shards, shard: u16) -> Result<(u64, u64)> {
         self.bring_in(shard).await?;
         let (mut moved, mut staying) = (0, 0);
-        for set in [0, 2, 6] {
+        for set in SETS_OF_IDS {
             let mut cursor = "0".to_owned();
             loop {
                 let (next, ids) = self.walk(set, &cursor).await?;
@@ -233,10 +232,11 @@ impl Queue {
     }
 
     /// A step over a sorted set: the next place, and the members.
-    async fn walk(&self, set: usize, cursor: &str) -> Result<(String, Vec<Vec<u8>>)> {
+    pub(super) async fn walk(&self, set: usize, cursor: &str) -> Result<(String, Vec<Vec<u8>>)> {
         let mut command = redis::cmd("ZSCAN");
         command.arg(&self.keys.common()[set]).arg(cursor).arg("COUNT").arg(MAX_IDS_PER_CALL);
-        let value = self.redis.run(&command).await?;
+        let answer = self.redis.run(&command).await;
+        let value = self.or_wrong_type(answer, self.keys.typed(None)).await?;
         let (next, members): (String, Vec<Vec<u8>>) = redis::from_redis_value(value)
             .map_err(|_| Error::Reply { script: "ZSCAN", detail: "no cursor with members".to_owned() })?;
         Ok((next, members.into_iter().step_by(2).collect()))

@@ -189,7 +189,12 @@ impl Queue {
     }
 
     /// Which of these this shard has: positions, and whether it is on its way to another shard.
-    async fn find(&self, shards: Shards, ids: &[&Id], positions: &[usize]) -> Result<Vec<(usize, bool)>> {
+    pub(super) async fn find(
+        &self,
+        shards: Shards,
+        ids: &[&Id],
+        positions: &[usize],
+    ) -> Result<Vec<(usize, bool)>> {
         let mut found = Vec::new();
         for step in positions.chunks(MAX_IDS_PER_CALL) {
             let call = self.on_moving(&scripts::FIND).arg(shards.written());
