@@ -40,6 +40,10 @@ pub(super) struct Queue {
     /// How often this process found that Redis had lost data of the queue; see the log.
     #[schema(minimum = 0)]
     data_losses: u64,
+    /// Over how many shards it is spread; left out of a queue of one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = 2, maximum = 64)]
+    shards: Option<u16>,
 }
 
 /// All queues.
@@ -51,6 +55,7 @@ pub(super) struct Queues {
 async fn look_at(served: &Served) -> crate::Result<Queue> {
     let counts = served.queue.counts().await?;
     let Losses { data_lost, rolled_back } = served.pulse.losses();
+    let shards = served.queue.shards().homes();
     Ok(Queue {
         queue: served.name().clone(),
         handler: served.handler,
@@ -62,6 +67,7 @@ async fn look_at(served: &Served) -> crate::Result<Queue> {
         next_due_at: counts.next_due_at,
         overdue_ms: counts.overdue().as_millis() as u64,
         data_losses: data_lost + rolled_back,
+        shards: (shards > 1).then_some(shards),
     })
 }
 

@@ -54,15 +54,43 @@ struct QueueStats {
     /// How long ago the oldest deadline that was not claimed yet passed.
     overdue_ms: u64,
     paused: bool,
+    /// Over how many shards it is spread; left out of a queue of one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    shards: Option<u16>,
+    /// Left out where no `reshard` is under way.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    resharding: bool,
 }
 
 impl QueueStats {
-    fn new(queue: &QueueName, counts: &Counts) -> Self {
+    fn new(queue: &Queue, counts: &Counts) -> Self {
         let Counts { scheduled, due, leased, dead, lost_leases, impossible, next_due_at, paused, .. } =
             *counts;
         let overdue_ms = counts.overdue().as_millis() as u64;
-        let queue = queue.clone();
-        Self { queue, scheduled, due, leased, dead, lost_leases, impossible, next_due_at, overdue_ms, paused }
+        let shards = queue.shards();
+        Self {
+            queue: queue.name().clone(),
+            scheduled,
+            due,
+            leased,
+            dead,
+            lost_leases,
+            impossible,
+            next_due_at,
+            overdue_ms,
+            paused,
+            shards: (shards.homes() > 1).then(|| shards.homes()),
+            resharding: shards.is_moving(),
+        }
+    }
+}
+
+impl QueueStats {
+    fn note(&self) -> String {
+        let paused = self.paused.then(|| "paused".to_owned());
+        let shards = self.shards.map(|shards| format!("{shards} shards"));
+        let resharding = self.resharding.then(|| "resharding".to_owned());
+        [paused, shards, resharding].into_iter().flatten().collect::<Vec<_>>().join(", ")
     }
 }
 
@@ -79,7 +107,7 @@ impl Row for QueueStats {
             self.dead.to_string(),
             or_dash(self.next_due_at),
             duration::format(Duration::from_millis(self.overdue_ms)),
-            if self.paused { "paused" } else { "" }.to_owned(),
+            self.note(),
         ]
     }
 }
@@ -118,7 +146,7 @@ impl Stats {
 async fn print(context: &Context, queues: &[Queue]) -> anyhow::Result<()> {
     let mut rows = Vec::new();
     for queue in queues {
-        rows.push(QueueStats::new(queue.name(), &queue.counts().await?));
+        rows.push(QueueStats::new(queue, &queue.counts().await?));
     }
     context.output.rows(&rows)
 }
