@@ -6,30 +6,18 @@ use std::{
 };
 
 use overdue::{
-    Id, QueueName,
-    config::{RedisConfig, RedisUrl},
+    Id,
     queue::{Delivery, Due, Expected, Mode, Queue, Registration, State},
-    redis::{Redis, slot_of},
+    redis::slot_of,
 };
 
 use crate::support::{
-    LIMIT, PATIENT,
+    LIMIT,
     group::{Clustered, patiently},
     process::Place,
 };
 
 const FAR: Duration = Duration::from_secs(3600);
-
-fn queue_on(group: &Clustered) -> Queue {
-    let config = RedisConfig {
-        cluster: vec![RedisUrl::new(group.nodes[0].url()).expect("a url")],
-        connect_timeout: PATIENT.connect,
-        response_timeout: PATIENT.response,
-        ..RedisConfig::default()
-    };
-    let redis = Redis::configured(&config).expect("a right configuration").expect("servers are named");
-    Queue::new(redis, "overdue", QueueName::new("orders").expect("a name"))
-}
 
 fn id(text: impl AsRef<str>) -> Id {
     Id::new(text).expect("an id")
@@ -71,7 +59,7 @@ async fn listed(queue: &Queue) -> Vec<String> {
 #[tokio::test(flavor = "multi_thread")]
 async fn ids_are_found_wherever_they_are() {
     let group = Clustered::start(2, 0, &[]).await;
-    let (queue, stale) = (queue_on(&group), queue_on(&group));
+    let (queue, stale) = (group.queue("orders"), group.queue("orders"));
     register(&stale, (0..100).map(|n| format!("o{n}")), FAR).await;
     let done = queue.reshard(4, |_| {}).await.expect("spread");
     assert_eq!((done.before.homes(), done.shards.homes(), done.shards.all(), done.stayed), (1, 4, 4, 0));
@@ -127,7 +115,7 @@ async fn ids_are_found_wherever_they_are() {
 #[tokio::test(flavor = "multi_thread")]
 async fn verify_finds_what_is_in_two_shards() {
     let group = Clustered::start(2, 0, &[]).await;
-    let queue = queue_on(&group);
+    let queue = group.queue("orders");
     queue.reshard(4, |_| {}).await.expect("spread");
     register(&queue, (0..300).map(|n| format!("o{n}")), FAR).await;
     let place = Place::new(&format!("{}[queue.orders]\nhandler.type = \"log\"\n", group.config()));
@@ -156,7 +144,7 @@ async fn verify_finds_what_is_in_two_shards() {
 #[tokio::test(flavor = "multi_thread")]
 async fn workers_outside_claim_from_all_shards() {
     let group = Clustered::start(2, 0, &[]).await;
-    let queue = queue_on(&group);
+    let queue = group.queue("orders");
     queue.reshard(3, |_| {}).await.expect("spread");
     register(&queue, (0..60).map(|n| format!("o{n}")), Duration::ZERO).await;
     assert!(queue.pause(true).await.expect("paused"));
@@ -180,10 +168,10 @@ async fn workers_outside_claim_from_all_shards() {
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_is_lost_when_movers_die() {
     let group = Clustered::start(2, 0, &[]).await;
-    let queue = queue_on(&group);
+    let queue = group.queue("orders");
     register(&queue, (0..3000).map(|n| format!("o{n}")), FAR).await;
     let looking = tokio::spawn({
-        let queue = queue_on(&group);
+        let queue = group.queue("orders");
         async move {
             for n in (0..3000).cycle().step_by(71) {
                 let ids: Vec<Id> = (n..(n + 20).min(3000)).map(|n| id(format!("o{n}"))).collect();
@@ -193,7 +181,7 @@ async fn nothing_is_lost_when_movers_die() {
         }
     });
     for round in 0..40u64 {
-        let mover = queue_on(&group);
+        let mover = group.queue("orders");
         let homes = [4, 2, 5, 1][round as usize % 4];
         // Ends it somewhere on its way.
         let _ =
@@ -215,7 +203,7 @@ async fn nothing_is_lost_when_movers_die() {
 #[tokio::test(flavor = "multi_thread")]
 async fn all_fires_once_while_the_shards_change() {
     let group = Clustered::start(2, 0, &[]).await;
-    let queue = queue_on(&group);
+    let queue = group.queue("orders");
     let place =
         Place::new(&format!("{}[queue.orders]\nhandler.type = \"log\"\nshards = 2\n", group.config()));
     let serve = place.serve().await;

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use overdue::{QueueName, queue::Queue};
 use rand::{RngExt as _, rngs::StdRng};
 use tokio::time::sleep;
 
@@ -17,10 +18,14 @@ pub(crate) const LEASE: Duration = Duration::from_secs(3);
 
 /// The configuration of a queue with this handler line.
 pub(crate) fn config(server: &RedisServer, rig: &Rig, handler: &str, more: &str) -> String {
-    let (url, queue, lease_ms) = (server.url(), rig.name(), LEASE.as_millis());
+    format!("[redis]\nurl = \"{}\"\n{}", server.url(), section(rig.name(), handler, more))
+}
+
+/// The part of it that is about the queue.
+pub(crate) fn section(queue: &QueueName, handler: &str, more: &str) -> String {
+    let lease_ms = LEASE.as_millis();
     format!(
-        "[redis]\nurl = \"{url}\"\n\
-         [queue.{queue}]\npoll_interval = \"50ms\"\nlease = \"{lease_ms}ms\"\nmax_crashes = 1000\nmax_attempts = 1000\n\
+        "[queue.{queue}]\npoll_interval = \"50ms\"\nlease = \"{lease_ms}ms\"\nmax_crashes = 1000\nmax_attempts = 1000\n\
          backoff = {{ initial = \"10ms\", max = \"100ms\" }}\n{handler}{more}"
     )
 }
@@ -56,10 +61,10 @@ impl<'a> Fleet<'a> {
 
     /// Kills one and starts another in its place. Answers how many ids were leased just after: at most so many
     /// can be handled again.
-    pub(crate) async fn kill_one(&mut self, rig: &Rig, history: &History, dice: &mut StdRng) -> u64 {
+    pub(crate) async fn kill_one(&mut self, queue: &Queue, history: &History, dice: &mut StdRng) -> u64 {
         let victim = self.some_member(dice);
         self.members.swap_remove(victim).kill9().await;
-        let leased = leased(rig).await;
+        let leased = leased(queue).await;
         history.struck("kill -9");
         if leased > 0 {
             history.struck("kill -9 with work in hand");
@@ -71,14 +76,14 @@ impl<'a> Fleet<'a> {
     /// Stops one for so long, so that its leases run out, and lets it go on. Answers as [`Fleet::kill_one`].
     pub(crate) async fn freeze_one(
         &mut self,
-        rig: &Rig,
+        queue: &Queue,
         history: &History,
         dice: &mut StdRng,
         time: Duration,
     ) -> u64 {
         let victim = self.some_member(dice);
         self.members[victim].signal("STOP");
-        let leased = leased(rig).await;
+        let leased = leased(queue).await;
         sleep(time).await;
         self.members[victim].signal("CONT");
         history.struck("SIGSTOP past the lease");
@@ -98,8 +103,8 @@ impl<'a> Fleet<'a> {
     }
 
     /// Waits until nothing is scheduled or leased, and stops all of them in order.
-    pub(crate) async fn drain(self, rig: &Rig) {
-        nothing_is_left(rig).await;
+    pub(crate) async fn drain(self, queue: &Queue) {
+        nothing_is_left(queue).await;
         for member in self.members {
             // One that was started a moment ago has no signal handler yet, and dies of the signal.
             member.says("serving").await;
@@ -109,14 +114,16 @@ impl<'a> Fleet<'a> {
 }
 
 /// How many ids are leased.
-pub(crate) async fn leased(rig: &Rig) -> u64 {
-    rig.counts().await.expect("Redis is well").leased
+pub(crate) async fn leased(queue: &Queue) -> u64 {
+    // Of all shards, those of a moment ago included.
+    queue.ask_shards().await.expect("Redis is well");
+    queue.counts().await.expect("Redis is well").leased
 }
 
 /// Waits until nothing is scheduled or leased.
-pub(crate) async fn nothing_is_left(rig: &Rig) {
+pub(crate) async fn nothing_is_left(queue: &Queue) {
     eventually("nothing is left to do", async || {
-        let counts = rig.counts().await.ok()?;
+        let counts = queue.counts().await.ok()?;
         (counts.scheduled + counts.leased == 0).then_some(())
     })
     .await;

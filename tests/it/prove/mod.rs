@@ -21,6 +21,7 @@ mod races;
 mod recorder;
 mod redis_restart;
 mod refusals;
+mod resharding;
 mod run;
 mod siege;
 mod sinks;

@@ -11,9 +11,15 @@ use std::{
     time::{Duration, Instant},
 };
 
+use overdue::{
+    QueueName,
+    config::{RedisConfig, RedisUrl},
+    queue::Queue,
+    redis::Redis,
+};
 use redis::{FromRedisValue, Value};
 
-use super::{LIMIT, connect, eventually_within, server};
+use super::{LIMIT, PATIENT, connect, eventually_within, server};
 
 /// What the sentinels call the master.
 pub(crate) const MASTER: &str = "mymaster";
@@ -287,6 +293,18 @@ impl Clustered {
     /// The section of the configuration, which names two of the nodes.
     pub(crate) fn config(&self) -> String {
         format!("[redis]\ncluster = [{:?}, {:?}]\n", self.nodes[0].url(), self.nodes[1].url())
+    }
+
+    /// A handle to a queue, with connections of its own.
+    pub(crate) fn queue(&self, name: &str) -> Queue {
+        let config = RedisConfig {
+            cluster: self.nodes.iter().map(|node| RedisUrl::new(node.url()).expect("a url")).collect(),
+            connect_timeout: PATIENT.connect,
+            response_timeout: PATIENT.response,
+            ..RedisConfig::default()
+        };
+        let redis = Redis::configured(&config).expect("a right configuration").expect("servers are named");
+        Queue::new(redis, "overdue", QueueName::new(name).expect("a name"))
     }
 
     /// The nodes that have slots, by what the first that runs says.
