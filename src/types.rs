@@ -290,6 +290,13 @@ impl ServerTime {
         Duration::from_micros(u64::try_from(us).unwrap_or(0))
     }
 
+    /// The deadline that is so much later, rounded up; none if that is beyond the range of deadlines.
+    #[must_use]
+    pub fn then(self, later: Duration) -> Option<DueAt> {
+        let us = self.us.checked_add(i64::try_from(later.as_micros()).ok()?)?;
+        DueAt::from_ms(us.checked_add(999)?.div_euclid(1000)).ok()
+    }
+
     /// How long ago `due_at` was; zero if it is yet to come.
     #[must_use]
     pub fn since(self, due_at: DueAt) -> Duration {

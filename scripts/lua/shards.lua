@@ -9,7 +9,7 @@
 -- KEYS   the eight of lib.lua, and
 --        9 moving  HASH  of what departed, see depart.lua
 -- ARGV   1 the shards; '' to ask
---        2 1 to pause the shard as well
+--        2 1 to pause the shard, 0 to resume it, '' to leave that
 -- Reply  1 the shards that hold here now, '' for a queue of one  2 1 if it is paused, else 0
 --        3 ms since its canary was written (see lib.lua), nil if it has none
 --        4 1 if it has to be told again, when what left it has arrived: that goes where home was before. Else 0
@@ -30,6 +30,9 @@ local paused = state[2]
 if ARGV[2] == '1' and not paused then
   paused = '1'
   call('HSET', meta, 'paused', paused)
+elseif ARGV[2] == '0' and paused then
+  paused = nil
+  call('HDEL', meta, 'paused')
 end
 local _, _, at = parts_of_canary(state[3])
 return { held, paused and 1 or 0, at and math.max(now - tonumber(at), 0) or false, waits and 1 or 0 }

@@ -1,4 +1,4 @@
-//! Spreads a queue that is new over as many shards as the configuration says.
+//! Spreads a queue that never was over as many shards as the configuration says.
 
 use std::time::Duration;
 

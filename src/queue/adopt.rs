@@ -6,7 +6,7 @@ use super::{
     scripts,
 };
 use crate::{
-    error::Result,
+    error::{Invalid, Result},
     redis::Call,
     types::{DueAt, Id},
 };
@@ -70,8 +70,12 @@ impl Queue {
     /// deadline holds. Doing it twice changes nothing.
     ///
     /// # Errors
-    /// If Redis refuses, as it does when it is full. What was done of a long list before that stays done.
+    /// If the queue has several shards, or Redis refuses, as it does when it is full. What was done of a long list before that stays done.
     pub async fn adopt(&self, candidates: &[Candidate], takeover: Takeover) -> Result<Vec<Adopted>> {
+        if self.each_shard().await?.len() > 1 {
+            let why = "has several shards, and only keys of one can be taken over: `overdue queue reshard` it to 1 before";
+            return Err(Invalid::new("queue", self.name(), why).into());
+        }
         let mut answers = Vec::with_capacity(candidates.len());
         for step in candidates.chunks(MAX_KEYS_PER_CALL) {
             let foreign = step.iter().map(|candidate| candidate.key.clone());

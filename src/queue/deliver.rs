@@ -106,7 +106,8 @@ impl Queue {
     }
 
     /// Hands at most `limit` (1 to 1000) due ids to the sink and removes them, in one step; at most
-    /// `rate_limit` ids a second over all processes that say the same limit.
+    /// `rate_limit` ids a second over all processes that say the same limit. Of a queue with several shards it is for one of
+    /// them, see [`Queue::each_shard`].
     ///
     /// # Errors
     /// If Redis refuses. Nothing was fired then.
@@ -145,7 +146,8 @@ impl Queue {
     }
 
     /// Says that all is done of these claims that their tokens still hold; answers for each how many ids that were. It is
-    /// for who knows of every id of the claim that it is done or settled otherwise.
+    /// for who knows of every id of the claim that it is done or settled otherwise. Of a queue with several shards it is for
+    /// the one that was claimed from.
     ///
     /// # Errors
     /// If Redis refuses. Saying it again is safe, as with [`Queue::ack`].

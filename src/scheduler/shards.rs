@@ -10,10 +10,12 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{Pulse, Settings};
-use crate::queue::Queue;
+use crate::queue::{Queue, Shards};
 
 /// How often ids are looked for that left a shard and have not arrived, since who moved them died.
-const BRING_IN_INTERVAL: Duration = Duration::from_secs(1);
+const MOVING_INTERVAL: Duration = Duration::from_secs(1);
+/// The same where no `reshard` is under way: there are none, unless servers have lost what they knew.
+const INTERVAL: Duration = Duration::from_secs(30);
 
 /// A shard, and what it is run with.
 pub(super) struct Shard {
@@ -39,7 +41,7 @@ pub(super) async fn run<F>(
     let (mut stops, mut tasks) = (Vec::<CancellationToken>::new(), JoinSet::new());
     // Dropped, and so aborted, when this returns.
     let mut helper = JoinSet::new();
-    helper.spawn(bring_in(queue.clone()));
+    helper.spawn(look_after(queue.clone()));
     loop {
         let all = shards.borrow_and_update().all();
         let share = settings.borrow_and_update().shared_by(all);
@@ -74,22 +76,34 @@ pub(super) fn pass_on(ended: Result<(), JoinError>) {
     }
 }
 
-/// While ids move between shards, sees to it that none stays on its way.
-async fn bring_in(queue: Queue) {
+/// Sees to it that no id stays on its way between two shards, and that the first shard knows of the others: it may have lost
+/// its data, and a process that has just started asks it alone.
+async fn look_after(queue: Queue) {
     let mut shards = queue.watch_shards();
+    let mut pause = MOVING_INTERVAL;
+    // That a server is away, others say.
+    while queue.recall_shards().await.is_err() && queue.shards() == Shards::ONE {
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(INTERVAL);
+    }
     loop {
         let known = *shards.borrow_and_update();
-        if !known.is_moving() {
+        if known == Shards::ONE {
             if shards.changed().await.is_err() {
                 return;
             }
             continue;
         }
+        let _ = queue.ask_shards().await;
         for shard in 0..known.all() {
             if let Err(cause) = queue.bring_in(shard).await {
                 tracing::warn!(queue = %queue.name(), shard, %cause, "what left a shard has not arrived yet");
             }
         }
-        tokio::time::sleep(BRING_IN_INTERVAL).await;
+        let pause = if known.is_moving() { MOVING_INTERVAL } else { INTERVAL };
+        tokio::select! {
+            () = tokio::time::sleep(pause) => {}
+            changed = shards.changed() => if changed.is_err() { return },
+        }
     }
 }

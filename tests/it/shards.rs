@@ -7,7 +7,7 @@ use std::{
 
 use overdue::{
     Id,
-    queue::{Delivery, Due, Expected, Mode, Queue, Registration, State},
+    queue::{Delivery, Due, Expected, Mode, Queue, Registration, Settled, State},
     redis::slot_of,
 };
 
@@ -158,11 +158,45 @@ async fn workers_outside_claim_from_all_shards() {
         if let Some(token) = claim.token {
             queue.extend(&[token], LIMIT).await.expect("extended");
         }
-        let settled = queue.ack(&leases).await.expect("acknowledged");
-        assert_eq!(settled.len(), leases.len());
+        // By one that has just started, and knows of one shard.
+        let settled = group.queue("orders").ack(&leases).await.expect("acknowledged");
+        assert!(settled.iter().all(|settled| *settled == Settled::Done), "{settled:?}");
     }
     let counts = queue.counts().await.expect("counted");
     assert_eq!((counts.scheduled, counts.leased, counts.dead), (0, 0, 0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_shard_that_is_new_is_paused_or_not_as_the_first_one_is() {
+    let group = Clustered::start(2, 0, &[]).await;
+    let queue = group.queue("orders");
+    for (pauses, shards) in [(true, 4), (true, 1), (false, 1), (false, 4), (true, 2), (true, 5)] {
+        queue.pause(pauses).await.expect("paused or not");
+        queue.reshard(shards, |_| {}).await.expect("spread");
+        for shard in queue.each_shard().await.expect("asked") {
+            assert_eq!(shard.counts().await.expect("counted").paused, pauses, "of {shards}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn plain_clients_do_not_keep_a_reshard_from_its_end() {
+    let group = Clustered::start(2, 0, &[]).await;
+    let queue = group.queue("orders");
+    let done = {
+        let mut reshard = std::pin::pin!(queue.reshard(4, |_| {}));
+        let mut numbers = 0..;
+        loop {
+            let id = format!("plain-{}", numbers.next().unwrap_or(0));
+            let node = &group.nodes[group.owner(slot_of(&key(0))).await];
+            let _: i64 = node.ask(&["ZADD", &key(0), "4102444800000", &id]).await;
+            tokio::select! {
+                done = &mut reshard => break done.expect("spread"),
+                () = tokio::time::sleep(Duration::from_millis(1)) => {}
+            }
+        }
+    };
+    assert!(!done.shards.is_moving());
 }
 
 #[tokio::test(flavor = "multi_thread")]

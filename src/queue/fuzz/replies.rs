@@ -150,7 +150,8 @@ fn the_verbs_of_those_who_register() {
     let cancel = async || queue.cancel(&ids(2)).await;
     liar.tell(&["cancel"], &[codes(6)], cancel, |answers| assert_eq!(answers.len(), 2));
     let candidates: Vec<_> = ids(2).into_iter().map(|id| Candidate { key: id.to_string(), id }).collect();
-    let adopt = async || queue.adopt(&candidates, Takeover::Move).await;
+    let shard = queue.shard(0);
+    let adopt = async || shard.adopt(&candidates, Takeover::Move).await;
     liar.tell(&["adopt"], &[codes(4)], adopt, |answers| assert_eq!(answers.len(), 2));
 }
 

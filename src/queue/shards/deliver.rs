@@ -1,6 +1,8 @@
 //! Work for those who claim from a queue as a whole, as workers do over HTTP. The scheduler works shard by shard.
 
-use std::{future::Future, time::Duration};
+use std::{collections::BTreeMap, future::Future, time::Duration};
+
+use futures_util::future::join_all;
 
 use crate::{
     error::Result,
@@ -16,22 +18,25 @@ impl Queue {
     /// If Redis refuses. Nothing was claimed then.
     pub async fn claim_with(&self, options: ClaimOptions) -> Result<Claim> {
         let all = usize::from(self.shards().all());
-        if self.is_whole() {
+        if self.is_shard || all == 1 {
             return self.claim_here(options).await;
         }
         // Each shard has a share of the rate.
         let rate_limit = options.rate_limit.map(|rate| (rate / all as u32).max(1));
         let options = ClaimOptions { rate_limit, ..options };
         let first = self.group.turn();
-        let (mut next, mut impossible) = (None, 0);
+        // Each shard has the clock of its own node.
+        let (mut soonest, mut impossible, mut more): (Option<Duration>, _, _) = (None, 0, false);
         for turn in first.. {
             let shard = self.sibling((turn % all) as u16);
             let claim = shard.claim_here(options).await?;
-            next = [next, claim.next].into_iter().flatten().min();
+            soonest = soonest.into_iter().chain(claim.next.map(|next| claim.now.until(next))).min();
             impossible += claim.impossible;
+            more |= claim.more;
             let is_last = turn + 1 - first == all;
             if claim.token.is_some() || is_last {
-                return Ok(Claim { next, impossible, more: claim.more || !is_last, ..claim });
+                let next = soonest.and_then(|time| claim.now.then(time));
+                return Ok(Claim { next, impossible, more: more || !is_last, ..claim });
             }
         }
         unreachable!("the last shard answers")
@@ -43,7 +48,7 @@ impl Queue {
     /// # Errors
     /// If Redis refuses.
     pub async fn begin(&self, lease: &Lease) -> Result<Settled> {
-        if self.is_whole() {
+        if self.is_shard {
             return self.begin_here(lease).await;
         }
         let began = self.by_holder(
@@ -60,7 +65,7 @@ impl Queue {
     /// # Errors
     /// If Redis refuses. Saying it again is safe: what was done answers stale.
     pub async fn ack(&self, leases: &[Lease]) -> Result<Vec<Settled>> {
-        if self.is_whole() {
+        if self.is_shard {
             return self.ack_here(leases).await;
         }
         self.settled(leases, |shard, leases| async move { shard.ack_here(&leases).await }).await
@@ -71,7 +76,7 @@ impl Queue {
     /// # Errors
     /// If Redis refuses.
     pub async fn release(&self, leases: &[Lease]) -> Result<Vec<Settled>> {
-        if self.is_whole() {
+        if self.is_shard {
             return self.release_here(leases).await;
         }
         self.settled(leases, |shard, leases| async move { shard.release_here(&leases).await }).await
@@ -83,7 +88,7 @@ impl Queue {
     /// # Errors
     /// If Redis refuses.
     pub async fn extend_ids(&self, leases: &[Lease], lease: Duration) -> Result<Vec<Settled>> {
-        if self.is_whole() {
+        if self.is_shard {
             return self.extend_ids_here(leases, lease).await;
         }
         self.settled(leases, |shard, leases| async move { shard.extend_ids_here(&leases, lease).await }).await
@@ -95,7 +100,7 @@ impl Queue {
     /// # Errors
     /// If Redis refuses.
     pub async fn retry(&self, retries: &[Retry], max_attempts: u32) -> Result<Vec<Retried>> {
-        if self.is_whole() {
+        if self.is_shard {
             return self.retry_here(retries, max_attempts).await;
         }
         self.by_holder(
@@ -112,7 +117,7 @@ impl Queue {
     /// # Errors
     /// If Redis refuses.
     pub async fn bury(&self, rejected: &[Rejected]) -> Result<Vec<Settled>> {
-        if self.is_whole() {
+        if self.is_shard {
             return self.bury_here(rejected).await;
         }
         self.by_holder(
@@ -129,17 +134,12 @@ impl Queue {
     /// # Errors
     /// If Redis refuses.
     pub async fn extend(&self, tokens: &[Token], lease: Duration) -> Result<Vec<Settled>> {
-        if self.is_whole() {
+        if self.is_shard {
             return self.extend_here(tokens, lease).await;
         }
         let is_stale = |settled: &Settled| *settled == Settled::Stale;
         let extend = |shard: Self, tokens: Vec<Token>| async move { shard.extend_here(&tokens, lease).await };
         self.by_holder(tokens, |_| b"", is_stale, extend).await
-    }
-
-    /// True if all that there is of the queue is under its own keys.
-    fn is_whole(&self) -> bool {
-        self.is_shard || self.shards().all() == 1
     }
 
     async fn settled<F>(&self, leases: &[Lease], verb: impl Fn(Self, Vec<Lease>) -> F) -> Result<Vec<Settled>>
@@ -150,7 +150,8 @@ impl Queue {
         self.by_holder(leases, |lease| lease.id.as_str().as_bytes(), is_stale, verb).await
     }
 
-    /// Runs a verb for leases in the shard that is the home of each, and for those that are stale there in the others.
+    /// Runs a verb for leases in the shard that is the home of each, and for those that are stale there in the others. Where
+    /// that leaves some, more shards may be there than are known: whoever has just started knows of one.
     async fn by_holder<T: Clone, A, F>(
         &self,
         items: &[T],
@@ -161,24 +162,32 @@ impl Queue {
     where
         F: Future<Output = Result<Vec<A>>>,
     {
-        let shards = self.shards();
-        let all = shards.all();
         let mut answers: Vec<Option<A>> = items.iter().map(|_| None).collect();
-        for step in 0..all {
-            for shard in 0..all {
-                let is_next =
-                    |position: &usize| (shards.home_of(id(&items[*position])) + step) % all == shard;
-                let is_open = |position: &usize| answers[*position].as_ref().is_none_or(&is_stale);
-                let open: Vec<usize> = (0..items.len()).filter(|p| is_next(p) && is_open(p)).collect();
-                if open.is_empty() {
-                    continue;
+        loop {
+            let shards = self.shards();
+            for step in 0..shards.all() {
+                let mut parts: BTreeMap<u16, Vec<usize>> = BTreeMap::new();
+                for (position, answer) in answers.iter().enumerate() {
+                    if answer.as_ref().is_none_or(&is_stale) {
+                        let shard = (shards.home_of(id(&items[position])) + step) % shards.all();
+                        parts.entry(shard).or_default().push(position);
+                    }
                 }
-                let part = open.iter().map(|position| items[*position].clone()).collect();
-                for (position, answer) in open.into_iter().zip(verb(self.sibling(shard), part).await?) {
-                    answers[position] = Some(answer);
+                let runs = parts.iter().map(|(shard, positions)| {
+                    let part = positions.iter().map(|position| items[*position].clone()).collect();
+                    verb(self.sibling(*shard), part)
+                });
+                for (positions, part) in parts.values().zip(join_all(runs).await) {
+                    positions
+                        .iter()
+                        .zip(part?)
+                        .for_each(|(position, answer)| answers[*position] = Some(answer));
                 }
             }
+            let some_are_stale = answers.iter().flatten().any(&is_stale);
+            if !some_are_stale || self.ask_shards().await? == shards {
+                return Ok(answers.into_iter().flatten().collect());
+            }
         }
-        Ok(answers.into_iter().flatten().collect())
     }
 }

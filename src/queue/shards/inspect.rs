@@ -4,15 +4,20 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 
+use super::Shards;
 use crate::{
     error::Result,
     queue::{Coming, Counts, Cursor, Queue, Shown, State, inspect::Scanned},
 };
 
 impl Queue {
-    /// Asks all shards at once.
+    /// Asks all shards at once. What is on its way from one to another arrives before.
     async fn of_all<T, F: Future<Output = Result<T>>>(&self, ask: impl Fn(Self) -> F) -> Result<Vec<T>> {
         let shards = self.each_shard().await?;
+        if !self.is_shard && self.shards().is_moving() {
+            let all = join_all((0..self.shards().all()).map(|shard| self.bring_in(shard))).await;
+            all.into_iter().collect::<Result<()>>()?;
+        }
         join_all(shards.into_iter().map(ask)).await.into_iter().collect()
     }
 
@@ -55,8 +60,19 @@ impl Queue {
     /// # Errors
     /// If Redis refuses.
     pub async fn pause(&self, paused: bool) -> Result<bool> {
-        let changed = self.of_all(|shard| async move { shard.pause_here(paused).await }).await?;
-        Ok(changed.contains(&true))
+        if self.is_shard {
+            return self.pause_here(paused).await;
+        }
+        let mut has_changed = false;
+        loop {
+            let shards = self.ask_shards().await?;
+            let changed = self.of_all(|shard| async move { shard.pause_here(paused).await }).await?;
+            has_changed |= changed.contains(&true);
+            // New shards are paused as the first one was.
+            if self.ask_shards().await? == shards {
+                return Ok(has_changed);
+            }
+        }
     }
 
     /// True if Redis holds any key of it, as it does of every queue that was ever polled or had an id.
@@ -73,6 +89,11 @@ impl Queue {
     /// # Errors
     /// If Redis does not answer.
     pub async fn purge(&self) -> Result<()> {
+        let shards = if self.is_shard { Shards::ONE } else { self.ask_shards().await? };
+        if shards.is_moving() {
+            // Ends a `reshard`: all that was on its way has arrived then, and nothing else leaves.
+            self.declare(shards.then(shards.homes(), shards.all(), true)).await?;
+        }
         self.of_all(|shard| async move {
             let moving = [shard.keys.moving()];
             let keys: Vec<String> = shard.keys.of_ids().iter().chain(&moving).cloned().collect();

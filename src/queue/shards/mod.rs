@@ -233,22 +233,34 @@ impl Queue {
             Value::Nil => Some(Shards::ONE),
             _ => None,
         };
-        let detail = || "no shards in `meta`: `overdue queue reshard` writes them anew".to_owned();
+        let detail = || {
+            let key = &first.keys.common()[7];
+            format!("`shards` of {key} is damaged: HDEL it, and `overdue queue reshard` writes it anew")
+        };
         let held = held.ok_or_else(|| Error::Reply { script: "HGET", detail: detail() })?;
         self.group.learn(held);
         let known = self.shards();
         if held.epoch < known.epoch {
-            let told = self.tell(0, known, false).await?;
+            let told = self.tell(0, known, None).await?;
             self.group.learn(told.shards);
         }
         *self.group.read_at.lock().unwrap_or_else(PoisonError::into_inner) = Some(asked_at);
         Ok(self.shards())
     }
 
+    /// Asks the second shard as well, where the first one has forgotten that there are others, or is away.
+    pub(crate) async fn recall_shards(&self) -> Result<()> {
+        if self.is_shard {
+            return Ok(());
+        }
+        self.group.learn(self.tell(1, Shards::ONE, None).await?.shards);
+        self.reread_shards().await.map(drop)
+    }
+
     /// After a script said that the caller goes by other shards than its own: the highest epoch of all is told to all.
     async fn agree_on_shards(&self) -> Result<Shards> {
         let shards = self.reread_shards().await?;
-        for told in join_all((0..shards.all).map(|shard| self.tell(shard, shards, false))).await {
+        for told in join_all((0..shards.all).map(|shard| self.tell(shard, shards, None))).await {
             self.group.learn(told?.shards);
         }
         if self.shards() != shards {
@@ -257,11 +269,12 @@ impl Queue {
         Ok(self.shards())
     }
 
-    /// Tells a shard, unless it knows of something newer.
-    async fn tell(&self, shard: u16, shards: Shards, pause: bool) -> Result<Told> {
+    /// Tells a shard, unless it knows of something newer, and whether it is paused, if that is said.
+    async fn tell(&self, shard: u16, shards: Shards, pause: Option<bool>) -> Result<Told> {
         let to = self.sibling(shard);
+        let pause = pause.map_or("", |pause| if pause { "1" } else { "0" });
         for _ in 0..TELLS {
-            let call = to.on_moving(&scripts::SHARDS).arg(shards.written()).arg(if pause { "1" } else { "" });
+            let call = to.on_moving(&scripts::SHARDS).arg(shards.written()).arg(pause);
             let mut reply = Reply::new("shards", to.call(call).await?)?;
             let (held, is_paused, unpolled) = (reply.string()?, reply.int()? == 1, reply.optional_int()?);
             if reply.int()? == 1 {

@@ -14,7 +14,7 @@ use std::{collections::BTreeMap, time::Duration};
 use futures_util::future::join_all;
 use redis::Value;
 
-use super::{Shards, is_of_other_shards, verify::SETS_OF_IDS};
+use super::{Shards, Told, is_of_other_shards, route::changing, verify::SETS_OF_IDS};
 use crate::{
     error::{Error, Invalid, Result},
     queue::{MAX_IDS_PER_CALL, Queue, reply::Reply, scripts},
@@ -26,8 +26,9 @@ const SOON: Duration = Duration::from_secs(10);
 const POLLED_WITHIN: Duration = Duration::from_secs(5);
 /// How long to wait until the schedulers poll the new shards. They learn of them by their next poll.
 const POLLED_AFTER: Duration = Duration::from_secs(60);
-/// How long to wait before looking again.
+/// How long to wait before looking again; doubled each time while ids of a shard that is given up have yet to fire.
 const PAUSE: Duration = Duration::from_millis(200);
+const MAX_PAUSE: Duration = Duration::from_secs(2);
 
 /// How far a `reshard` is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -83,6 +84,10 @@ impl Batch {
     }
 }
 
+fn is_polled(told: &Told) -> bool {
+    told.unpolled.is_some_and(|time| time < POLLED_WITHIN)
+}
+
 impl Queue {
     /// Spreads the queue over this many shards (1 to 64). It can be broken off and begun again at any time.
     ///
@@ -109,6 +114,8 @@ impl Queue {
         }
         let before = self.reread_shards().await?;
         let (mut shards, mut moved) = (before, 0);
+        // One that a failover has taken back to the epoch of another one, or that the first shard has forgotten.
+        shards.epoch = shards.epoch.max(self.highest_epoch().await?);
         loop {
             let all = self.in_use(shards.all.max(homes)).await?;
             shards = self.declare(shards.then(shards.homes, all, true)).await?;
@@ -117,13 +124,19 @@ impl Queue {
             let stayed = self.take_home(shards, &mut moved, &mut note).await?;
             shards = self.declare(shards.then(homes, homes, false)).await?;
             for retired in homes..all {
-                self.tell(retired, shards, false).await?;
+                self.tell(retired, shards, None).await?;
             }
             // Who registers with plain commands may have written to a shard just before it was given up.
             if self.in_use(homes).await? == homes {
                 return Ok(Resharded { before, shards, moved, stayed });
             }
         }
+    }
+
+    async fn highest_epoch(&self) -> Result<u64> {
+        let asked = (1..Shards::MAX).map(|shard| self.tell(shard, Shards::ONE, None));
+        let told = join_all(asked).await.into_iter().collect::<Result<Vec<_>>>()?;
+        Ok(told.into_iter().map(|told| told.shards.epoch).max().unwrap_or(0))
     }
 
     /// One more than the last shard that holds anything, and no fewer than so many.
@@ -136,25 +149,36 @@ impl Queue {
         Ok(found.into_iter().max().unwrap_or(at_least))
     }
 
-    /// Until nothing is left outside; answers how many stay where they are, in shards that go on.
+    /// Takes home what is elsewhere, once; then waits until what has to go from shards that are given up is gone. Answers how
+    /// many stay where they are, in shards that go on.
     async fn take_home(
         &self,
         shards: Shards,
         moved: &mut u64,
         note: &mut impl FnMut(Resharding),
     ) -> Result<u64> {
+        // Where nobody is going to fire them, there is no use in waiting for those that are due.
+        let first = self.tell(0, shards, None).await?;
+        let soon = if first.is_paused || !is_polled(&first) { None } else { Some(SOON) };
+        let (mut stayed, mut pause) = (0, PAUSE);
+        for shard in 0..shards.homes {
+            let (gone, here) = self.sibling(shard).move_home(shards, shard, soon).await?;
+            (*moved, stayed) = (*moved + gone, stayed + here);
+            note(Resharding::Moving { moved: *moved, staying: stayed });
+        }
         loop {
-            let (mut staying, mut rests) = (0, true);
-            for shard in 0..shards.all {
-                let (gone, here) = self.sibling(shard).move_home(shards, shard).await?;
+            let (mut staying, mut is_empty) = (0, true);
+            for shard in shards.homes..shards.all {
+                let (gone, here) = self.sibling(shard).move_home(shards, shard, soon).await?;
                 (*moved, staying) = (*moved + gone, staying + here);
-                rests &= gone == 0 && (shard < shards.homes || !self.sibling(shard).holds_ids().await?);
-                note(Resharding::Moving { moved: *moved, staying });
+                is_empty &= !self.sibling(shard).holds_ids().await?;
+                note(Resharding::Moving { moved: *moved, staying: stayed + staying });
             }
-            if rests {
-                return Ok(staying);
+            if is_empty {
+                return Ok(stayed);
             }
-            tokio::time::sleep(PAUSE).await;
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(MAX_PAUSE);
         }
     }
 
@@ -164,30 +188,37 @@ impl Queue {
         Ok(!matches!(self.sibling(0).redis.run(&command).await?, Value::Int(0)))
     }
 
-    /// Tells all shards, the first one first.
-    async fn declare(&self, shards: Shards) -> Result<Shards> {
-        let first = self.tell(0, shards, false).await?;
-        self.group.learn(first.shards);
-        if first.shards != shards {
-            return Err(super::route::changing());
+    /// Tells all shards, the first one first, and that they are paused as that is.
+    pub(super) async fn declare(&self, shards: Shards) -> Result<Shards> {
+        let mut first = self.tell(0, shards, None).await?;
+        loop {
+            for (shard, pause) in (0..shards.all).map(|shard| (shard, (shard > 0).then_some(first.is_paused)))
+            {
+                let told = self.tell(shard, shards, pause).await?;
+                self.group.learn(told.shards);
+                if told.shards != shards {
+                    return Err(changing());
+                }
+            }
+            let was_paused = std::mem::replace(&mut first, self.tell(0, shards, None).await?).is_paused;
+            // Who pauses or resumes looks at the shards once more afterwards, and so sees the ones that are new here.
+            if was_paused == first.is_paused {
+                return Ok(shards);
+            }
         }
-        for shard in 1..shards.all {
-            self.tell(shard, shards, first.is_paused).await?;
-        }
-        Ok(shards)
     }
 
     /// If the queue is polled at all, waits until all of it is.
     async fn until_polled(&self, shards: Shards, note: &mut impl FnMut(Resharding)) -> Result<()> {
-        let is_polled = |unpolled: Option<Duration>| unpolled.is_some_and(|time| time < POLLED_WITHIN);
-        if !is_polled(self.tell(0, shards, false).await?.unpolled) {
+        if !is_polled(&self.tell(0, shards, None).await?) {
             return Ok(());
         }
         let begun = std::time::Instant::now();
         for shard in 1..shards.all {
-            while !is_polled(self.tell(shard, shards, false).await?.unpolled) {
+            while !is_polled(&self.tell(shard, shards, None).await?) {
                 if begun.elapsed() > POLLED_AFTER {
-                    let why = "is not polled: are all schedulers of this version, and is the queue theirs?";
+                    let why =
+                        "is not polled: is the queue that of all schedulers, and do all of them know shards?";
                     return Err(Invalid::new("shard", shard, why).into());
                 }
                 note(Resharding::Waiting { shard });
@@ -204,7 +235,7 @@ impl Queue {
     }
 
     /// Takes home what is in this shard and has another home; answers how many went, and how many stay for now.
-    async fn move_home(&self, shards: Shards, shard: u16) -> Result<(u64, u64)> {
+    async fn move_home(&self, shards: Shards, shard: u16, soon: Option<Duration>) -> Result<(u64, u64)> {
         self.bring_in(shard).await?;
         let (mut moved, mut staying) = (0, 0);
         for set in SETS_OF_IDS {
@@ -219,7 +250,7 @@ impl Queue {
                     }
                 }
                 for (home, ids) in by_home {
-                    let (gone, here) = self.send(shards, shard, home, &ids).await?;
+                    let (gone, here) = self.send(shards, shard, home, &ids, soon).await?;
                     (moved, staying) = (moved + gone, staying + here);
                 }
                 cursor = next;
@@ -242,15 +273,23 @@ impl Queue {
         Ok((next, members.into_iter().step_by(2).collect()))
     }
 
-    async fn send(&self, shards: Shards, shard: u16, home: u16, ids: &[Vec<u8>]) -> Result<(u64, u64)> {
+    async fn send(
+        &self,
+        shards: Shards,
+        shard: u16,
+        home: u16,
+        ids: &[Vec<u8>],
+        soon: Option<Duration>,
+    ) -> Result<(u64, u64)> {
         let (mut moved, mut staying, mut rest) = (0, 0, ids);
+        let soon_ms = soon.map_or(i64::MIN / 2, |soon| soon.as_millis() as i64);
         while !rest.is_empty() {
             let step = &rest[..rest.len().min(MAX_IDS_PER_CALL)];
             let call = self.on_moving(&scripts::DEPART).arg(self.now_argument()).arg(shards.written());
-            let call = call.arg(home).arg(SOON.as_millis() as i64).args(step.iter().map(Vec::as_slice));
+            let call = call.arg(home).arg(soon_ms).args(step.iter().map(Vec::as_slice));
             let answer = self.call(call).await;
             if is_of_other_shards(&answer) {
-                return Err(super::route::changing());
+                return Err(changing());
             }
             let mut reply = Reply::new("depart", answer?)?;
             let (left, looked_at, here) = (reply.int()?, reply.count()? as usize, reply.count()?);

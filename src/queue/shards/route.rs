@@ -45,8 +45,8 @@ pub(in crate::queue) enum Reach {
 
 /// What came of one try.
 struct Tried<T> {
-    /// Position, answer, and whether it was elsewhere than at home.
-    answers: Vec<(usize, T, bool)>,
+    /// Position, answer, and where it was seen elsewhere than at home just before: nowhere if it was on its way home.
+    answers: Vec<(usize, T, Option<Vec<u16>>)>,
     of_other_shards: bool,
 }
 
@@ -68,6 +68,7 @@ impl Queue {
             return verb(Part { shard: self.clone(), fence: String::new(), positions }).await;
         }
         let mut answers: Vec<Option<T>> = ids.iter().map(|_| None).collect();
+        let mut seen_before = BTreeMap::new();
         for tries in 0..TRIES {
             let open: Vec<usize> = (0..ids.len()).filter(|position| answers[*position].is_none()).collect();
             if open.is_empty() {
@@ -84,10 +85,16 @@ impl Queue {
             if tried.of_other_shards {
                 self.agree_on_shards().await?;
             }
-            // Nowhere, if the shards are what they were. Whoever was seen elsewhere has moved since, and is sought anew.
+            // Nowhere, if the shards are what they were. Whoever was seen elsewhere may have moved since, and is sought anew; if
+            // that finds it in the same place, the answer is about what it is there, not about where.
             if !absent.is_empty() && self.reread_shards().await? == shards {
-                let nowhere = absent.into_iter().filter(|(_, _, was_elsewhere)| !was_elsewhere);
-                nowhere.for_each(|(position, answer, _)| answers[position] = Some(answer));
+                for (position, answer, seen) in absent {
+                    if seen.is_none() || seen_before.get(&position) == Some(&seen) {
+                        answers[position] = Some(answer);
+                    } else {
+                        seen_before.insert(position, seen);
+                    }
+                }
             }
         }
         answers.into_iter().collect::<Option<_>>().ok_or_else(changing)
@@ -138,11 +145,9 @@ impl Queue {
                     tried.of_other_shards = true;
                     continue;
                 }
-                let known =
-                    positions.into_iter().map(|position| (position, elsewhere.contains_key(&position)));
-                tried
-                    .answers
-                    .extend(known.zip(answer?).map(|((position, known), answer)| (position, answer, known)));
+                let seen = |position| elsewhere.get(&position).cloned();
+                let answered = positions.into_iter().zip(answer?);
+                tried.answers.extend(answered.map(|(position, answer)| (position, answer, seen(position))));
             }
         }
         if reach == Reach::All && !elsewhere.is_empty() {

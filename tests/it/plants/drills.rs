@@ -13,6 +13,7 @@ use proptest::{
     test_runner::{TestCaseError, TestCaseResult},
 };
 
+use super::moving::{seek, spread};
 use crate::{
     model::{Entry, Snapshot, Stage},
     support::{LEASE, LEASE_MS, Rig, T0, due, id, ids, leases, many, registration, rejected, retry_of},
@@ -97,9 +98,10 @@ enum Move {
     RetryDead,
     Replace,
     Reschedule,
+    Reshard,
 }
 
-const MOVES: [Move; 14] = [
+const MOVES: [Move; 15] = [
     Move::Claim,
     Move::ClaimLost,
     Move::ClaimCrashed,
@@ -114,6 +116,7 @@ const MOVES: [Move; 14] = [
     Move::RetryDead,
     Move::Replace,
     Move::Reschedule,
+    Move::Reshard,
 ];
 /// When all leases of a drill have run out.
 const LATER: i64 = T0 + 4 * LEASE_MS;
@@ -157,7 +160,7 @@ impl Move {
         }
         let pair = PAIR.map(|name| registration(name, T0, PAYLOAD));
         rig.when(T0).schedule(&pair, Mode::Replace, Expected::Anything).await?;
-        if let Self::Claim | Self::Fire(_) | Self::Replace | Self::Reschedule = self {
+        if let Self::Claim | Self::Fire(_) | Self::Replace | Self::Reschedule | Self::Reshard = self {
             return Ok(Vec::new());
         }
         let mut held = leases(&rig.claim_at(T0, 10).await);
@@ -199,6 +202,7 @@ impl Move {
                 queue.schedule(&pair, Mode::Replace, Expected::Anything).await.map(drop)
             }
             Self::Reschedule => queue.reschedule(&id("a"), due(T0 + 1), Expected::Anything).await.map(drop),
+            Self::Reshard => spread(&queue).await,
         }
     }
 
@@ -209,6 +213,9 @@ impl Move {
         let whole = |entry: &Entry| entry.payload.as_ref().is_some_and(|payload| payload == PAYLOAD);
         let mut delivered: Vec<String> =
             fired.iter().filter(|entry| whole(entry)).map(|entry| entry.id.clone()).collect();
+        if let Self::Reshard = self {
+            seek(rig, &PAIR).await?;
+        }
         for round in 0..4 {
             let queue = rig.when(LATER + round * LEASE_MS);
             queue.reject().await.map_err(refused)?;
@@ -231,10 +238,10 @@ impl Rig {
     }
 }
 
-fn at(now_ms: i64) -> overdue::ServerTime {
+pub(super) fn at(now_ms: i64) -> overdue::ServerTime {
     overdue::ServerTime::from_ms(now_ms)
 }
 
-fn refused(cause: overdue::error::Error) -> TestCaseError {
+pub(super) fn refused(cause: overdue::error::Error) -> TestCaseError {
     TestCaseError::fail(format!("refused: {cause}"))
 }

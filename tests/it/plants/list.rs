@@ -21,6 +21,7 @@ pub(super) enum SeenBy {
     Clock,
     Full,
     Rate,
+    Shards,
     Deaths,
 }
 
@@ -31,12 +32,17 @@ impl Plant {
 }
 
 /// One that the state machine sees.
-const fn plant(script: &'static str, name: &'static str, old: &'static str, new: &'static str) -> Plant {
+pub(super) const fn plant(
+    script: &'static str,
+    name: &'static str,
+    old: &'static str,
+    new: &'static str,
+) -> Plant {
     Plant { script, name, old, new, seen_by: SeenBy::Model }
 }
 
 /// One that only this drill can see.
-const fn seen_by(seen_by: SeenBy, plant: Plant) -> Plant {
+pub(super) const fn seen_by(seen_by: SeenBy, plant: Plant) -> Plant {
     Plant { seen_by, ..plant }
 }
 
