@@ -31,6 +31,8 @@ pub(super) const TIMEOUTS: Timeouts =
     Timeouts { connect: Duration::from_secs(10), response: Duration::from_secs(60) };
 /// How long Redis may take to give back the memory of what was removed. 10 million ids take some seconds.
 const FREEING_LIMIT: Duration = Duration::from_secs(120);
+/// How long tasks may take to end that were aborted; they share two cores with what they measure.
+const LAST_CALLS: Duration = Duration::from_millis(50);
 const FREEING_STEP: Duration = Duration::from_millis(2);
 
 /// The Redis of a benchmark.
@@ -178,6 +180,9 @@ impl Rig {
     }
 
     async fn give_up_possession(&self) -> anyhow::Result<()> {
+        self.clear().await?;
+        // A task that was aborted ends at its next pause, and may send a call until then.
+        sleep(LAST_CALLS).await;
         self.clear().await?;
         self.redis.run(redis::cmd("DEL").arg(marker())).await?;
         Ok(())

@@ -192,9 +192,8 @@ impl Queue {
     pub(super) async fn declare(&self, shards: Shards) -> Result<Shards> {
         let mut first = self.tell(0, shards, None).await?;
         loop {
-            for (shard, pause) in (0..shards.all).map(|shard| (shard, (shard > 0).then_some(first.is_paused)))
-            {
-                let told = self.tell(shard, shards, pause).await?;
+            for shard in 0..shards.all {
+                let told = self.tell(shard, shards, (shard > 0).then_some(first.is_paused)).await?;
                 self.group.learn(told.shards);
                 if told.shards != shards {
                     return Err(changing());
