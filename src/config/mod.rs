@@ -169,7 +169,7 @@ pub struct QueueConfig {
     /// Ids a second that all processes together take at most; `None` = no limit.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rate_limit: Option<u32>,
-    /// Over how many shards a queue is spread that `serve` finds new, 1 to 64. SIGHUP does not reload it.
+    /// Over how many shards `serve` spreads the queue if it never was before, 1 to 64. SIGHUP does not reload it.
     pub shards: u16,
     /// The pause before the next attempt.
     pub backoff: Backoff,

@@ -175,14 +175,6 @@ impl Queue {
         if self.is_shard { watch::Sender::new(Shards::ONE).subscribe() } else { self.group.known.subscribe() }
     }
 
-    /// The shards as Redis has them.
-    ///
-    /// # Errors
-    /// If Redis does not answer.
-    pub async fn ask_shards(&self) -> Result<Shards> {
-        self.reread_shards().await
-    }
-
     /// One of its shards as a queue of its own: its verbs see what is there and nothing else. What delivers works like
     /// this, since leases are of a shard. A shard has one, itself.
     #[must_use]
@@ -218,11 +210,14 @@ impl Queue {
         if read_at.is_some_and(|at| at.elapsed() < KNOWN_FOR) {
             return Ok(self.shards());
         }
-        self.reread_shards().await
+        self.ask_shards().await
     }
 
-    /// Asks the first shard. If that has forgotten, as a server does that lost its data, it is told.
-    async fn reread_shards(&self) -> Result<Shards> {
+    /// The shards as the first one has them. If that has forgotten, as a server does that lost its data, it is told.
+    ///
+    /// # Errors
+    /// If Redis does not answer.
+    pub async fn ask_shards(&self) -> Result<Shards> {
         let asked_at = Instant::now();
         let first = self.sibling(0);
         let mut command = redis::cmd("HGET");
@@ -254,17 +249,17 @@ impl Queue {
             return Ok(());
         }
         self.group.learn(self.tell(1, Shards::ONE, None).await?.shards);
-        self.reread_shards().await.map(drop)
+        self.ask_shards().await.map(drop)
     }
 
     /// After a script said that the caller goes by other shards than its own: the highest epoch of all is told to all.
     async fn agree_on_shards(&self) -> Result<Shards> {
-        let shards = self.reread_shards().await?;
+        let shards = self.ask_shards().await?;
         for told in join_all((0..shards.all).map(|shard| self.tell(shard, shards, None))).await {
             self.group.learn(told?.shards);
         }
         if self.shards() != shards {
-            self.reread_shards().await?;
+            self.ask_shards().await?;
         }
         Ok(self.shards())
     }

@@ -112,7 +112,7 @@ impl Queue {
             let why = "has orders, which cannot be spread: their events are one stream";
             return Err(Invalid::new("queue", self.name(), why).into());
         }
-        let before = self.reread_shards().await?;
+        let before = self.ask_shards().await?;
         let (mut shards, mut moved) = (before, 0);
         // One that a failover has taken back to the epoch of another one, or that the first shard has forgotten.
         shards.epoch = shards.epoch.max(self.highest_epoch().await?);

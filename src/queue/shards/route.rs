@@ -87,7 +87,7 @@ impl Queue {
             }
             // Nowhere, if the shards are what they were. Whoever was seen elsewhere may have moved since, and is sought anew; if
             // that finds it in the same place, the answer is about what it is there, not about where.
-            if !absent.is_empty() && self.reread_shards().await? == shards {
+            if !absent.is_empty() && self.ask_shards().await? == shards {
                 for (position, answer, seen) in absent {
                     if seen.is_none() || seen_before.get(&position) == Some(&seen) {
                         answers[position] = Some(answer);

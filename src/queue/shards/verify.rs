@@ -1,4 +1,4 @@
-//! Whether an id is in two shards, as only plain commands can bring about.
+//! Whether an id is in two shards, as plain commands can bring about, or a failover in the middle of a `reshard`.
 
 use std::collections::BTreeSet;
 
